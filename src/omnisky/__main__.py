@@ -1,0 +1,5 @@
+"""`python -m omnisky` is `omnisky`."""
+
+from omnisky.cli import main
+
+main()

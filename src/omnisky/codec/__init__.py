@@ -1,0 +1,1 @@
+"""OBSERVATION ↔ TOKENS: every encode has a decode. Nothing here knows a model."""

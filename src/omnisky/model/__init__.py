@@ -1,0 +1,1 @@
+"""TOKENS → HIDDEN STATES, LOSS: one transformer core, one file a model."""

@@ -1,0 +1,1 @@
+"""Published checkpoints → ours: one rename table each, no pickle executed."""

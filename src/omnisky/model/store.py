@@ -1,0 +1,186 @@
+"""A model is a folder: config.json, model.safetensors, README.md. Save, load, sign; from the disk, the package or the Hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
+from omnisky.codec.stretch import Asinh, Linear
+from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
+from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
+from omnisky.model.junction import Modality
+from omnisky.model.transformer import CoreConfig
+from omnisky.storage import atomic
+
+KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality),
+        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, Linear, Asinh),
+    )
+}
+"""every dataclass a config.json may name"""
+
+
+def pack(value: Any) -> Any:
+    """Frozen dataclasses as plain JSON; each names its kind."""
+    if is_dataclass(value):
+        return {"kind": type(value).__name__} | {f.name: pack(getattr(value, f.name)) for f in fields(value)}
+    return [pack(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def unpack(value: Any, kinds: dict[str, type] | None = None) -> Any:
+    """What `pack` packed. Raises ConfigError for a kind or field we do not know."""
+    kinds = kinds or KINDS
+    if isinstance(value, list):
+        return tuple(unpack(item, kinds) for item in value)
+    if not isinstance(value, dict):
+        return value
+    kind = kinds.get(value.get("kind", ""))
+    if kind is None:
+        raise ConfigError(saw=f"kind {value.get('kind')!r}", want=tuple(kinds), hint="a newer Omnisky?")
+    try:
+        return kind(**{name: unpack(item, kinds) for name, item in value.items() if name != "kind"})
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__}: {error}", hint="a newer Omnisky?") from error
+
+
+def signature(model: nn.Module) -> str:
+    """A hash of config, codecs and weights: two models with the same one give the same numbers."""
+    seal = blake2b(json.dumps([pack(model.config), pack(model.codecs)], sort_keys=True).encode(), digest_size=8)
+    for name, weight in sorted(model.state_dict().items()):
+        seal.update(name.encode())
+        seal.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return seal.hexdigest()
+
+
+def save(model: nn.Module, folder: str | Path, *, card: str = "", dtype: torch.dtype | None = None) -> Path:
+    """Write the folder, whole or not at all. `dtype=torch.bfloat16` halves it. Raises StorageError."""
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    weights = {name: weight.to(dtype) if dtype else weight for name, weight in weights.items()}
+    config = {"omnisky": 1, "model": pack(model.config), "codecs": pack(model.codecs)}
+    with atomic(folder) as draft:
+        draft.mkdir()
+        save_file(weights, draft / "model.safetensors", metadata={"format": "pt"})
+        (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        (draft / "README.md").write_text(card or _card(model))
+    return Path(folder)
+
+
+def load(name: str | Path, path: str = "", *, revision: str | None = None) -> nn.Module:
+    """A model ready to use (eval mode, float32), its codecs with it.
+
+    `name` is a folder or file on disk, a model shipped in the package ("omnisky-nano"), or a repository on the Hugging
+    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published AstroPT layouts (v1.0,
+    2.0.x, 3.0) are recognised; no pickle is executed.
+
+    Raises UnknownModel, UnknownLayout, UnsafePickle, CorruptFile.
+    """
+    found = _find(str(name), path, revision)
+    if found.is_file():
+        from omnisky.model import port
+
+        return port.load_published(found)
+    return _load_folder(found)
+
+
+def _find(name: str, path: str, revision: str | None) -> Path:
+    local = Path(name) / path if path else Path(name)
+    if local.exists():
+        return _weights_in(local)
+    shipped = Path(str(files("omnisky"))) / "weights" / name
+    if shipped.is_dir():
+        return shipped
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UnknownModel(saw=name, want=(*shipped_models(), "a folder", "a Hub repository"))
+    return _weights_in(_download(name, path, revision))
+
+
+def _weights_in(place: Path) -> Path:
+    """The folder itself if it is ours, else the published weights file within."""
+    if place.is_file() or (place / "model.safetensors").exists():
+        return place
+    published = sorted(f for f in place.iterdir() if f.suffix in (".pt", ".ckpt", ".bin"))
+    if len(published) != 1:
+        raise UnknownModel(
+            f"no single model in {place}",
+            saw=tuple(f.name for f in sorted(place.iterdir())) or "an empty folder",
+            want="config.json and model.safetensors, or one .pt file",
+            hint="name the file: load(folder, 'file.pt')",
+        )
+    return published[0]
+
+
+def _download(name: str, path: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = [path, f"{path}/*"] if path else ["*.json", "*.safetensors", "*.pt", "*.ckpt", "*.md"]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UnknownModel(
+            f"{name!r} is not on this machine, and the Hub did not give it: {type(error).__name__}",
+            want=(*shipped_models(), "a folder", "a Hub repository"),
+            hint="check the name, the network, or HF_TOKEN for a private repository",
+        ) from error
+    if not (folder / path).exists():
+        raise UnknownModel(saw=f"no {path!r} in {name}", want="a folder or file of that repository")
+    return folder / path
+
+
+def shipped_models() -> tuple[str, ...]:
+    """The models that come with the package."""
+    place = Path(str(files("omnisky"))) / "weights"
+    return tuple(sorted(f.name for f in place.iterdir() if f.is_dir())) if place.is_dir() else ()
+
+
+def read_weights(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises CorruptFile, naming it."""
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CorruptFile(f"{file}: {error}", want="a whole safetensors file", hint="fetch or write it again") from error
+
+
+def _load_folder(folder: Path) -> nn.Module:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        model, codecs = config["model"], config["codecs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptFile(
+            f"{folder}/config.json: {type(error).__name__} {error}", want="a config.json written by omnisky.save"
+        ) from error
+    built = unpack(model).build()
+    fill(built, read_weights(folder / "model.safetensors"), folder)
+    built.codecs = unpack(codecs)
+    return built.eval()
+
+
+def fill(model: nn.Module, weights: dict[str, torch.Tensor], source: object) -> None:
+    """Every tensor in its place, none left over. Raises UnknownLayout, saying which."""
+    own = model.state_dict()
+    wrong = {
+        "missing": sorted(own.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - own.keys()),
+        "other shapes": sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape),
+    }
+    if any(wrong.values()):
+        saw = "; ".join(f"{len(names)} {what} ({', '.join(names[:3])} …)" for what, names in wrong.items() if names)
+        raise UnknownLayout(f"{source} does not fit {type(model).__name__}", saw=saw, want=f"{len(own)} tensors")
+    model.load_state_dict(weights)
+
+
+def _card(model: nn.Module) -> str:
+    count = sum(p.numel() for p in model.parameters())
+    return f"# {type(model).__name__}\n\n{count:,} parameters, signature {signature(model)}. Written by Omnisky.\n"

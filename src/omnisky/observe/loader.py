@@ -1,0 +1,148 @@
+"""Batches of observations, in an order that is a pure function of (seed, epoch), with a bookmark to come back to.
+
+The *global* batch k of an epoch holds the same objects, turned the same way, whatever the number of ranks and workers;
+each rank takes its share of rows. So a run may stop after any batch and go on elsewhere, on more or fewer ranks, with
+nothing lost and nothing repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Integer
+
+from omnisky.errors import BadValue
+from omnisky.observe.types import Image, Observation
+
+
+class Source(Protocol):
+    """Anything with rows: an Observation in memory, or a reader that fetches rows when asked."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Any) -> Observation: ...
+
+
+Augment = Callable[[Observation, np.random.Generator], Observation]
+"""(global batch, its own generator) → the batch, changed row by row. Never changes its argument."""
+
+
+@dataclass(frozen=True)
+class Bookmark:
+    """Where reading goes on: before global batch `batch` of pass `epoch`."""
+
+    epoch: int = 0
+    batch: int = 0
+
+    def state(self) -> dict[str, int]:
+        """For a JSON file."""
+        return asdict(self)
+
+
+class Loader:
+    """An endless iterator over global batches, this rank's rows of each.
+
+    `loader.bookmark` is where to go on after the last batch that was handed out, also when workers read ahead.
+    An epoch ends with its last whole batch; what is left over changes from epoch to epoch.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch: int,
+        *,
+        seed: int = 0,
+        augment: Augment | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+        bookmark: Bookmark | None = None,
+    ) -> None:
+        if not 0 < batch <= len(source):
+            raise BadValue("batch", saw=batch, want=f"1 … {len(source)}, the number of objects")
+        if not 0 <= rank < ranks or batch % ranks:
+            raise BadValue("ranks", saw=f"rank {rank} of {ranks}, batch {batch}", want="a batch that divides into ranks")
+        self.source, self.batch, self.seed, self.augment = source, batch, seed, augment
+        self.rank, self.ranks, self.workers = rank, ranks, workers
+        self.bookmark = bookmark or Bookmark()
+
+    @property
+    def batches(self) -> int:
+        """Whole batches in an epoch."""
+        return len(self.source) // self.batch
+
+    def order(self, epoch: int) -> Integer[np.ndarray, " object"]:
+        """The rows of the source in the order of this pass."""
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.source))
+
+    def __iter__(self) -> Iterator[Observation]:
+        places = self._places()
+        if not self.workers:
+            for place in places:
+                yield self._hand_out(place, self._read(place))
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: list[tuple[Bookmark, Future[Observation]]] = []
+            for place in places:
+                ahead.append((place, pool.submit(self._read, place)))
+                if len(ahead) > 2 * self.workers:
+                    first, future = ahead.pop(0)
+                    yield self._hand_out(first, future.result())
+
+    def _places(self) -> Iterator[Bookmark]:
+        place = self.bookmark
+        while True:
+            if place.batch >= self.batches:
+                place = Bookmark(place.epoch + 1, 0)
+            yield place
+            place = replace(place, batch=place.batch + 1)
+
+    def _hand_out(self, place: Bookmark, seen: Observation) -> Observation:
+        self.bookmark = replace(place, batch=place.batch + 1)
+        return seen
+
+    def _read(self, place: Bookmark) -> Observation:
+        rows = self.order(place.epoch)[place.batch * self.batch : (place.batch + 1) * self.batch]
+        share = slice(self.rank * self.batch // self.ranks, (self.rank + 1) * self.batch // self.ranks)
+        if self.augment is None:
+            return self.source.take(rows[share])
+        # Every rank draws for the whole batch, so that an object's turn does not depend on who reads it.
+        draw = np.random.default_rng((self.seed, place.epoch, place.batch))
+        return self.augment(self.source.take(rows[share]), _Share(draw, self.batch, share))  # type: ignore[arg-type]
+
+
+class _Share:
+    """A generator whose draws are this rank's rows of the whole batch's draws."""
+
+    def __init__(self, draw: np.random.Generator, batch: int, share: slice) -> None:
+        self._draw, self._batch, self._share = draw, batch, share
+
+    def integers(self, high: int, size: int) -> Integer[np.ndarray, " object"]:
+        return self._draw.integers(high, size=self._batch)[self._share]
+
+    def normal(self, size: int) -> np.ndarray:
+        return self._draw.normal(size=self._batch)[self._share]
+
+    def uniform(self, size: int) -> np.ndarray:
+        return self._draw.uniform(size=self._batch)[self._share]
+
+
+def turn(part: Image, turns: Integer[np.ndarray, " object"]) -> Image:
+    """Each image by its own symmetry of the square: 0–3 quarter turns, 4–7 the same after a mirror. The sky has no up."""
+    flux = np.empty_like(part.flux)
+    for k in range(8):
+        chosen = turns == k
+        if chosen.any():
+            piece = part.flux[chosen]
+            flux[chosen] = np.rot90(piece[..., ::-1] if k >= 4 else piece, k % 4, axes=(-2, -1))
+    return replace(part, flux=flux, ivar=None, good=None)
+
+
+def random_turns(seen: Observation, draw: np.random.Generator) -> Observation:
+    """Augment: every image by a random symmetry of the square."""
+    turns = draw.integers(8, size=len(seen))
+    return seen | {name: turn(part, turns) for name, part in seen.parts.items() if isinstance(part, Image)}

@@ -1,0 +1,59 @@
+"""Writing that is never seen half-done: into a hidden neighbour first, then renamed into place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from omnisky.errors import StorageError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A new, empty name beside `path`: write a file or make a folder there, and it becomes `path` at the end.
+
+    An error inside leaves `path` as it was. Raises StorageError where the disk is full or closed to us.
+    """
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        _settle(draft)
+        _swap(draft, path)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            f"could not write {path}", saw=f"{type(error).__name__}: {error}", hint="another disk, or make room"
+        ) from error
+    finally:
+        _remove(draft)
+
+
+def _settle(draft: Path) -> None:
+    """On the disk itself, so that a power cut after the rename finds whole files."""
+    for file in [draft] if draft.is_file() else [f for f in draft.rglob("*") if f.is_file()]:
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _swap(draft: Path, path: Path) -> None:
+    if not path.is_dir():
+        os.replace(draft, path)
+        return
+    old = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")  # a folder cannot be replaced in one move
+    os.replace(path, old)
+    os.replace(draft, path)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

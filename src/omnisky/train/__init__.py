@@ -1,0 +1,1 @@
+"""MAKE IT LEARN: one loop for anything with `.loss(tokens)`."""

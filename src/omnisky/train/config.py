@@ -1,0 +1,99 @@
+"""What a training run is, and how to vary it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Protocol, get_type_hints
+
+from torch import nn
+
+from omnisky.codec.tokens import Codec
+from omnisky.errors import BadValue, UnknownKey
+from omnisky.observe.loader import Augment
+from omnisky.train.optim import AdamW
+
+
+class ModelConfig(Protocol):
+    """A frozen dataclass that builds a model with `.loss(tokens, generator)`, `.config` and `.codecs`."""
+
+    def build(self, seed: int | None = None) -> nn.Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that decides a run. A variation is `dataclasses.replace`, or `edit(run, ["steps=100", "optim.peak=3e-4"])`."""
+
+    name: str
+    model: ModelConfig
+    codecs: tuple[Codec, ...] = ()
+    augment: Augment | None = None
+    data: str = ""
+    """what `observe.read` opens"""
+    held_out: float = 0.1
+    """share of the sky (or of the objects, where positions are not known) kept for the validation loss"""
+    steps: int = 1000
+    batch: int = 64
+    """objects per step, over all ranks"""
+    accumulate: int = 1
+    """pieces each batch is cut into, one after the other, to save memory; the gradient is that of the whole"""
+    optim: AdamW = field(default_factory=AdamW)
+    mean_decay: float = 0.0
+    """of the running mean of weights that is saved as the model; 0 saves the weights themselves"""
+    precision: str = "bf16"
+    """fp32, or bf16 matrix products"""
+    seed: int = 0
+    workers: int = 0
+    """threads that read ahead"""
+    judge_every: int = 200
+    """steps between validation losses"""
+    save_every: int = 200
+    """steps between checkpoints"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "judge_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise BadValue(name, saw=getattr(self, name), want="1 or more")
+        if self.batch % self.accumulate:
+            raise BadValue("accumulate", saw=f"{self.batch} / {self.accumulate}", want="a whole number of objects each")
+
+
+def edit(run: Any, changes: Iterable[str]) -> Any:
+    """The run with fields changed: `key=value`, dots reach inside. Raises UnknownKey (naming the nearest) and BadValue."""
+    for change in changes:
+        key, found, text = change.partition("=")
+        if not found:
+            raise BadValue(saw=change, want="key=value", hint=f"{key}=…")
+        run = _edit(run, key.split("."), text, key)
+    return run
+
+
+def _edit(node: Any, path: list[str], text: str, whole: str) -> Any:
+    names = [f.name for f in fields(node)] if is_dataclass(node) else []
+    if path[0] not in names:
+        near = difflib.get_close_matches(path[0], names, 1)
+        hint = whole.replace(path[0], near[0]) if near else "one of those"
+        raise UnknownKey(whole, saw=path[0], want=tuple(names) or "no further dots", hint=hint)
+    old = getattr(node, path[0])
+    new = _edit(old, path[1:], text, whole) if len(path) > 1 else _parse(text, _kind(node, path[0], old), whole)
+    return replace(node, **{path[0]: new})
+
+
+def _kind(node: Any, name: str, old: Any) -> type:
+    hints = get_type_hints(type(node))[name]
+    options = [t for t in getattr(hints, "__args__", (hints,)) if t in (bool, int, float, str)]
+    kind = options[0] if options and not str(hints).startswith("tuple") else type(old)
+    if kind not in (bool, int, float, str):
+        raise BadValue(f"{name} is set in Python, not by key=value", saw=f"a {type(old).__name__}")
+    return kind
+
+
+def _parse(text: str, kind: type, key: str) -> Any:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        if kind is bool:
+            return words[text.lower()]
+        return int(text.replace("_", "")) if kind is int else kind(text)
+    except (ValueError, KeyError) as error:
+        raise BadValue(key, saw=text, want=f"a {kind.__name__}") from error

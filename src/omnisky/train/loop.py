@@ -1,0 +1,266 @@
+"""The one training loop, for anything with `.loss(tokens, generator)`.
+
+A run lives in a folder:
+
+    run.json            the Run, to compare with on resume
+    metrics.jsonl       one line a step (loss, rate, norm), one a judgement (held_out)
+    last/               the newest checkpoint: state.safetensors, state.json
+    model/              the finished model, for omnisky.load
+
+Killed at any moment, the same call goes on from `last/` and ends with the same bits: weights, optimiser, random numbers
+and the place in the data are all there. Random draws of step k come from a generator seeded by (seed, k).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from omnisky.codec.tokens import Tokens, encode_all
+from omnisky.errors import BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch
+from omnisky.model import store
+from omnisky.observe.loader import Bookmark, Loader, Source
+from omnisky.observe.read import read
+from omnisky.observe.sky import held_out
+from omnisky.observe.types import Observation
+from omnisky.storage import atomic
+from omnisky.train.config import Run
+from omnisky.train.devices import Place, here
+from omnisky.train.optim import MeanWeights
+
+JUDGED = 1024
+"""held-out objects that a validation loss is the mean of, at most"""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step tells whoever watches."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    norm: float
+    """of the gradient, before clipping"""
+    objects_per_second: float
+    held_out: float | None = None
+    """validation loss, on steps that judge"""
+
+
+@dataclass
+class Learner:
+    """Everything that changes while learning."""
+
+    run: Run
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    mean: MeanWeights | None
+    loader: Loader
+    judged: Observation | None
+    place: Place
+    step: int = 0
+    metrics: list[dict] = field(default_factory=list)
+
+
+def train(
+    run: Run, folder: str | Path, source: Observation | None = None, watch: Callable[[Progress], None] | None = None
+) -> nn.Module:
+    """Train, or go on training, and return the model in eval mode; it is also saved as `folder`/model.
+
+    `source` replaces `run.data`. Raises ResumeMismatch when the folder holds another run, NonFiniteLoss, StorageError.
+    """
+    folder = Path(folder)
+    learner = _begin(run, folder, source)
+    for seen in _until(run.steps, learner):
+        progress = _step(learner, seen)
+        if watch is not None:
+            watch(progress)
+        if learner.step % run.save_every == 0 or learner.step == run.steps:
+            _save(learner, folder)
+    if learner.mean is not None:
+        learner.model.load_state_dict(learner.mean.mean, strict=False)
+    store.save(learner.model, folder / "model")
+    return learner.model.eval()
+
+
+def _begin(run: Run, folder: Path, source: Observation | None) -> Learner:
+    if source is None and not run.data:
+        raise BadValue("no data", want="data=PATH, or source=observations", hint=f"omnisky train {run.name} data=…")
+    seen = read(run.data) if source is None else source
+    away = held_out(seen, run.held_out)
+    place = here(run.precision)
+    model = run.model.build(run.seed).to(place.device)
+    model.codecs = run.codecs
+    loader = Loader(
+        seen.take(~away),
+        run.batch,
+        seed=run.seed,
+        augment=run.augment,
+        rank=place.rank,
+        ranks=place.ranks,
+        workers=run.workers,
+    )
+    judged = seen.take(away.nonzero()[0][:JUDGED]) if away.any() else None
+    mean = MeanWeights(model, run.mean_decay) if run.mean_decay else None
+    learner = Learner(run, model, run.optim.build(model), mean, loader, judged, place)
+    _resume(learner, folder)
+    return learner
+
+
+def _until(steps: int, learner: Learner) -> Iterator[Observation]:
+    if learner.step < steps:
+        for seen in learner.loader:
+            yield seen
+            if learner.step >= steps:
+                return
+
+
+def _step(learner: Learner, seen: Observation) -> Progress:
+    """One step: the gradient of the whole batch, clipped, applied."""
+    run, start = learner.run, time.perf_counter()
+    learner.model.train()
+    rate = run.optim.rate(learner.step + 1, run.steps)
+    for group in learner.optimiser.param_groups:
+        group["lr"] = rate
+    draw = torch.Generator().manual_seed(run.seed * 1_000_003 + learner.step)
+    loss = _accumulate(learner, encode_all(run.codecs, seen).to(learner.place.device), draw)
+    if not math.isfinite(loss):
+        raise NonFiniteLoss(
+            f"step {learner.step + 1}", saw=loss, hint="a lower optim.peak, or look for broken inputs; last/ is whole"
+        )
+    limit = run.optim.clip or math.inf
+    norm = float(nn.utils.clip_grad_norm_(learner.model.parameters(), limit))
+    learner.optimiser.step()
+    learner.optimiser.zero_grad(set_to_none=True)
+    learner.step += 1
+    if learner.mean is not None:
+        learner.mean.update(learner.model, learner.step)
+    judgement = _judge(learner) if learner.step % run.judge_every == 0 or learner.step == run.steps else None
+    speed = len(seen) * learner.place.ranks / (time.perf_counter() - start)
+    learner.metrics.append({"step": learner.step, "loss": loss, "rate": rate, "norm": norm})
+    if judgement is not None:
+        learner.metrics[-1]["held_out"] = judgement
+    return Progress(learner.step, run.steps, loss, rate, norm, speed, judgement)
+
+
+def _accumulate(learner: Learner, tokens: Tokens, draw: torch.Generator) -> float:
+    """Gradients of the mean loss, piece by piece; the pieces are equally large, so the mean of means is the mean."""
+    pieces, total = learner.run.accumulate, 0.0
+    rows = tokens.objects // pieces
+    for i in range(pieces):
+        with learner.place.autocast():
+            loss = learner.model.loss(tokens.take(slice(i * rows, (i + 1) * rows)), draw)
+        (loss / pieces).backward()
+        total += float(loss.detach()) / pieces
+    return total
+
+
+@torch.no_grad()
+def _judge(learner: Learner) -> float | None:
+    """The mean loss on held-out objects, with the same random draws every time."""
+    if learner.judged is None:
+        return None
+    learner.model.eval()
+    draw = torch.Generator().manual_seed(learner.run.seed)
+    total, size = 0.0, min(learner.run.batch, len(learner.judged))
+    for start in range(0, len(learner.judged), size):
+        seen = learner.judged.take(slice(start, start + size))
+        with learner.place.autocast():
+            loss = learner.model.loss(encode_all(learner.run.codecs, seen).to(learner.place.device), draw)
+        total += float(loss) * len(seen)
+    return total / len(learner.judged)
+
+
+def _save(learner: Learner, folder: Path) -> None:
+    tensors = {f"model/{name}": t for name, t in learner.model.state_dict().items()}
+    for i, state in learner.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{i}/{name}": t for name, t in state.items()}
+    if learner.mean is not None:
+        tensors |= {f"mean/{name}": t for name, t in learner.mean.mean.items()}
+    tensors["random"] = torch.get_rng_state()
+    state = {"step": learner.step, "bookmark": learner.loader.bookmark.state()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "metrics.jsonl", "a") as log:
+        log.writelines(json.dumps(line) + "\n" for line in learner.metrics)
+    learner.metrics.clear()
+    with atomic(folder / "last") as draft:
+        draft.mkdir()
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, draft / "state.safetensors")
+        (draft / "state.json").write_text(json.dumps(state))
+
+
+def _resume(learner: Learner, folder: Path) -> None:
+    """Go on from `last/`, if there is one, and cut the metrics back to it."""
+    asked = json.dumps(_identity(learner.run), sort_keys=True, indent=1)
+    if not (folder / "last").is_dir():
+        with atomic(folder / "run.json") as draft:
+            draft.write_text(asked)
+        return
+    _demand_same(folder, asked)
+    try:
+        state = json.loads((folder / "last" / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"{folder}/last/state.json: {error}", hint="start in a new folder") from error
+    tensors = store.read_weights(folder / "last" / "state.safetensors")
+    store.fill(learner.model, _under("model/", tensors), folder / "last")
+    if learner.mean is not None:
+        learner.mean.mean = _under("mean/", tensors)
+    _fill_optimiser(learner.optimiser, _under("optimiser/", tensors))
+    torch.set_rng_state(tensors["random"])
+    learner.step = state["step"]
+    learner.loader.bookmark = Bookmark(**state["bookmark"])
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    with atomic(folder / "metrics.jsonl") as draft:
+        draft.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= learner.step))
+
+
+def _fill_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    packed = optimiser.state_dict()
+    packed["state"] = {}
+    for key, tensor in tensors.items():
+        i, name = key.split("/")
+        packed["state"].setdefault(int(i), {})[name] = tensor
+    optimiser.load_state_dict(packed)
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _identity(run: Run) -> dict:
+    """What must not change between a run and its resumption: all but how long, where from, and how often to look."""
+    free = ("data", "workers", "judge_every", "save_every", "augment", "optim", "model", "codecs")
+    plain = {name: value for name, value in vars(run).items() if name not in free}
+    return plain | {
+        "augment": getattr(run.augment, "__name__", None),
+        "optim": vars(run.optim) | {"betas": list(run.optim.betas)},
+        "model": store.pack(run.model),
+        "codecs": store.pack(run.codecs),
+    }
+
+
+def _demand_same(folder: Path, asked: str) -> None:
+    try:
+        before = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"{folder}/run.json: {error}", hint="start in a new folder") from error
+    now = json.loads(asked)
+    other = [name for name in now if now[name] != before.get(name)]
+    if other:
+        raise ResumeMismatch(
+            f"{folder} holds another run",
+            saw=", ".join(f"{name}={now[name]}" for name in other),
+            want=", ".join(f"{name}={before.get(name)}" for name in other),
+            hint="another folder (out=…), or the same settings",
+        )
+
+
+__all__ = ["Progress", "Source", "train"]

@@ -1,0 +1,38 @@
+"""What every test shares: shapes are checked, sums are the same everywhere, and no window opens."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+
+# Before anything imports omnisky: from here on each jaxtyping annotation is a check. Users never pay for it.
+jaxtyping.install_import_hook("omnisky", "shapecheck.checked")
+
+torch.set_num_threads(2)  # the order of a sum depends on the threads: two, as on the smallest machine we test on
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A property found false is a bug to fix, not a die to roll again; slow machines are not bugs.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Shapes unchecked, as for a user: bad data must then meet an error of ours, not jaxtyping's."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def parity_folder() -> Path:
+    """Recorded outputs of the reference implementations: `OMNISKY_PARITY`, or the trimmed packs beside the tests."""
+    named = os.environ.get("OMNISKY_PARITY")
+    folder = Path(named) if named else Path(__file__).parent / "parity" / "packs"
+    if not folder.is_dir():
+        pytest.fail(f"no parity packs at {folder}; OMNISKY_PARITY is {named!r}")
+    return folder
