@@ -11,6 +11,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
+from pathlib import Path
 
 from cyclopts import App
 
@@ -51,3 +52,42 @@ def version() -> None:
             print(name, installed(name))
         except PackageNotFoundError:
             print(name, "is missing")
+
+
+@app.command
+def train(name: str, *edits: str, out: Path | None = None, json: bool = False) -> None:
+    """Train a recipe, or go on where it was stopped: omnisky train astropt-nano data=PATH steps=500.
+
+    Parameters
+    ----------
+    name
+        The recipe (see `omnisky recipes`).
+    edits
+        Changes as key=value; dots reach inside: optim.peak=3e-4 model.core.depth=4.
+    out
+        The folder of the run; runs/NAME if not given. Called again with the same folder, it goes on.
+    json
+        Print one JSON line a step instead of a progress bar.
+    """
+    from omnisky.recipes import recipe
+    from omnisky.train.config import edit
+    from omnisky.train.devices import keep_memory
+    from omnisky.train.loop import train as learn
+    from omnisky.watch import lines, training_bar
+
+    keep_memory()
+    run = edit(recipe(name), edits)
+    folder = out or Path("runs") / name
+    with lines() if json else training_bar(run.name) as watch:
+        learn(run, folder, watch=watch)
+    if not json:
+        print(f"{folder / 'model'}: use it with omnisky.load({str(folder / 'model')!r})")
+
+
+@app.command
+def recipes() -> None:
+    """List what `omnisky train` can train."""
+    from omnisky.recipes import RECIPES
+
+    for name, make in RECIPES.items():
+        print(f"{name:16} {(make.__doc__ or '').strip().splitlines()[0] if make.__doc__ else ''}")

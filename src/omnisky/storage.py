@@ -48,8 +48,27 @@ def _swap(draft: Path, path: Path) -> None:
         return
     old = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")  # a folder cannot be replaced in one move
     os.replace(path, old)
-    os.replace(draft, path)
+    try:
+        os.replace(draft, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
     _remove(old)
+
+
+def recover(path: str | Path) -> None:
+    """Put things right beside `path` after a process was killed while writing it: the old folder back, drafts away.
+
+    For who alone writes `path`; another's draft would be removed too.
+    """
+    path = Path(path)
+    for old in sorted(path.parent.glob(f".{path.name}.*.old")):
+        if path.exists():
+            _remove(old)
+        else:
+            os.replace(old, path)
+    for draft in path.parent.glob(f".{path.name}.*.draft"):
+        _remove(draft)
 
 
 def _remove(path: Path) -> None:

@@ -130,12 +130,14 @@ class RasterPatches:
             )
         return pixels
 
-    def _cut(self, pixels: Float[Tensor, "object band height width"]) -> Float[Tensor, "object token width"]:
+    def _cut(self, pixels: Float[Tensor, "object band height width"]) -> Float[Tensor, "object token number"]:
         p, (b, c, size, _) = self.patch_size, pixels.shape
         pixels = pixels.mT if self.columns_first else pixels
         return pixels.reshape(b, c, size // p, p, size // p, p).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
 
-    def _paste(self, patches: Float[Tensor, "object token width"], n: int) -> Float[Tensor, "object band height width"]:
+    def _paste(
+        self, patches: Float[Tensor, "object token number"], n: int
+    ) -> Float[Tensor, "object band height width"]:
         p, b, c = self.patch_size, len(patches), len(self.bands)
         pixels = patches.reshape(b, n, n, p, p, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, n * p, n * p)
         return pixels.mT.contiguous() if self.columns_first else pixels

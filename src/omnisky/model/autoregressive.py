@@ -1,7 +1,7 @@
 """AstroPT: a causal transformer that predicts the next patch (Smith et al. 2024, arXiv:2405.14930).
 
-`Autoregressive` predicts each token from those before it; `PrefixAutoregressive` lets a random first part be seen whole;
-`MaskedPatch` fills in hidden tokens instead. All three share tokenisers, core and heads.
+`Autoregressive` predicts each token from those before it; `PrefixAutoregressive` lets a random first part be seen
+whole; `MaskedPatch` fills in hidden tokens instead. All three share tokenisers, core and heads.
 """
 
 from __future__ import annotations
@@ -129,10 +129,12 @@ class Autoregressive(PatchModel):
         """Σ over modalities of weight · mean surprise, divided by how many modalities the model knows (§2.4)."""
         layout = self.junction.layout(tokens)
         total = torch.zeros((), device=next(self.parameters()).device)
-        for i, (name, said) in enumerate(self.predict(tokens).items()):
-            span = tokens[name].span(1 if i == 0 else 0, None)
-            present = None if layout.present is None else span.there() & (i > 0 or tokens[name].there()[:, :1])
-            total = total + self.junction.modalities[name].weight * surprise(said, span, present)
+        asked, said = _asked(layout), self.predict(tokens)
+        for name, where in layout.slices():
+            start = max(where.start, 1)
+            span = tokens[name].span(start - where.start, None)
+            present = None if asked is None else asked[:, start - 1 : where.stop - 1]
+            total = total + self.junction.modalities[name].weight * surprise(said[name], span, present)
         return total / len(self.junction.modalities)
 
     def _before(self, tokens: Tokens, layout: Layout) -> Float[Tensor, "object token width"]:
@@ -142,8 +144,20 @@ class Autoregressive(PatchModel):
             return self._through(x, layout)
         present = layout.present[:, :-1]
         states = self._through(x, Layout(names=layout.names, lengths=layout.lengths, present=present))
-        place = torch.arange(x.shape[1], device=x.device) * present
-        return states.gather(1, place.cummax(1).values[..., None].expand_as(states))
+        return _last_present(states, present)
+
+
+def _last_present(states: Float[Tensor, "object token width"], present: Bool[Tensor, "object token"]) -> Tensor:
+    """For each token its own state, or, where it is absent, that of the last present one before it."""
+    place = torch.arange(states.shape[1], device=states.device) * present
+    return states.gather(1, place.cummax(1).values[..., None].expand_as(states))
+
+
+def _asked(layout: Layout) -> Bool[Tensor, "object token"] | None:
+    """Which tokens after the first are there and have something before them to be told from; None means all."""
+    if layout.present is None:
+        return None
+    return layout.present[:, 1:] & (layout.present[:, :-1].cumsum(1) > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,23 +178,29 @@ class PrefixAutoregressive(Autoregressive):
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """As Autoregressive.loss, on the tokens after a prefix whose length is drawn uniformly, once per batch."""
         layout = self.junction.layout(tokens)
-        t = len(layout) - 1
-        length = int(torch.randint(t, (), generator=generator))
-        x = self.junction.enter(tokens)[:, :-1]
-        rule = prefixed(t, length).to(x.device)
-        if layout.present is not None:
-            rule = rule & layout.present[:, None, :-1] | torch.eye(t, dtype=torch.bool, device=x.device)
-        states = self.core(x, rule)
-        total = torch.zeros((), device=x.device)
-        for i, (name, where) in enumerate(layout.slices()):
+        length = int(torch.randint(max(len(layout) - 1, 1), (), generator=generator))
+        asked, states = _asked(layout), self._before(tokens, layout, length)
+        total = torch.zeros((), device=states.device)
+        for name, where in layout.slices():
             start = max(where.start, length, 1)
             if start >= where.stop:
                 continue
             span = tokens[name].span(start - where.start, None)
             said = self.junction.leave(name, states[:, start - 1 : where.stop - 1])
+            present = None if asked is None else asked[:, start - 1 : where.stop - 1]
             weight = self.junction.modalities[name].weight * len(span) / len(tokens[name])
-            total = total + weight * surprise(said, span, span.present)
+            total = total + weight * surprise(said, span, present)
         return total / len(self.junction.modalities)
+
+    def _before(self, tokens: Tokens, layout: Layout, length: int = 0) -> Float[Tensor, "object token width"]:
+        """As Autoregressive._before, when all tokens may look at the first `length`."""
+        x = self.junction.enter(tokens)[:, :-1]
+        rule = prefixed(x.shape[1], length).to(x.device)
+        if layout.present is None:
+            return self.core(x, rule)
+        present = layout.present[:, :-1]
+        eye = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+        return _last_present(self.core(x, rule & present[:, None, :] | eye), present)
 
     def _attend(self, t: int, present: Tensor | None, device: torch.device) -> Tensor | None:
         if present is None:
@@ -255,4 +275,3 @@ class MaskedPatch(PatchModel):
 
 def _own_scale(values: Float[Tensor, "object token width"]) -> Float[Tensor, "object token width"]:
     return (values - values.mean(-1, keepdim=True)) / (values.var(-1, keepdim=True) + 1e-6).sqrt()
-

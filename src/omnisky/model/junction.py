@@ -120,7 +120,9 @@ class Junction(nn.Module):
         """The sequence these tokens make. Raises MissingModality where there is nothing this model reads."""
         names = tuple(name for name in self.modalities if name in tokens.spans)
         if not names or set(tokens.spans) - set(names):
-            raise MissingModality(saw=tuple(tokens.spans), want=tuple(self.modalities), hint="rename or drop the others")
+            raise MissingModality(
+                saw=tuple(tokens.spans), want=tuple(self.modalities), hint="rename or drop the others"
+            )
         spans = [tokens[name] for name in names]
         present = None
         if any(span.present is not None for span in spans):
@@ -164,5 +166,5 @@ def surprise(
     else:
         each = F.cross_entropy(said.float().flatten(0, 1), span.values.flatten(), reduction="none").view_as(span.values)
     if present is None:
-        return each.mean()
+        return each.mean() if each.numel() else each.sum()
     return (each * present).sum() / present.sum().clamp(min=1)

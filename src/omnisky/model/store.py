@@ -1,4 +1,4 @@
-"""A model is a folder: config.json, model.safetensors, README.md. Save, load, sign; from the disk, the package or the Hub."""
+"""A model is a folder: config.json, model.safetensors, README.md. Save, load, sign; from disk, package or Hub."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "", dtype: torch.d
     config = {"omnisky": 1, "model": pack(model.config), "codecs": pack(model.codecs)}
     with atomic(folder) as draft:
         draft.mkdir()
-        save_file(weights, draft / "model.safetensors", metadata={"format": "pt"})
+        write_weights(weights, draft / "model.safetensors")
         (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         (draft / "README.md").write_text(card or _card(model))
     return Path(folder)
@@ -150,7 +150,15 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise CorruptFile(f"{file}: {error}", want="a whole safetensors file", hint="fetch or write it again") from error
+        raise CorruptFile(f"{file}: {error}", want="a whole safetensors file", hint="fetch it again") from error
+
+
+def write_weights(weights: dict[str, torch.Tensor], file: Path) -> None:
+    """A safetensors file. Raises OSError, which `atomic` turns into a StorageError."""
+    try:
+        save_file(weights, file, metadata={"format": "pt"})
+    except SafetensorError as error:  # how a full disk shows itself
+        raise OSError(str(error)) from error
 
 
 def _load_folder(folder: Path) -> nn.Module:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from io import BytesIO, IOBase
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,7 @@ def read_image(
             f"{path} holds no image", saw=tuple(hdu.name for hdu in hdus), want="2 or 3 axes of pixels"
         )
     # Cut-out servers put the keywords on the primary header also where the pixels are in an extension.
-    header = {**_cards(hdus[0].header), **_cards(found.header)}
+    header = _cards(path, hdus[0]) | _cards(path, found)
     planes = np.asarray(found.data, dtype=np.float32).reshape(-1, *found.data.shape[-2:])
     bands = bands or _bands(header, len(planes))
     if len(bands) != len(planes):
@@ -62,7 +65,7 @@ def read_image(
     if not survey and header.get("SURVEY") == "LegacySurvey":
         survey = "legacysurvey"
     flux = (planes * np.float32(_nanomaggies_per_count(path, header, zero_point_mag, survey)))[None]
-    place = _place(found.header)
+    place = _place(path, found)
     image = Image(
         flux=flux,
         bands=tuple(bands),
@@ -103,19 +106,23 @@ def _nanomaggies_per_count(path: Path, header: dict[str, Any], zero_point_mag: f
         ) from None
 
 
-def _place(header: Any) -> _Place:
+def _place(path: Path, hdu: _Hdu) -> _Place:
     """Where the middle of the image looks, and how coarse its pixels are."""
+    from astropy.io.fits import VerifyError
     from astropy.wcs import WCS, FITSFixedWarning
     from astropy.wcs.utils import proj_plane_pixel_scales
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)  # old date cards, repaired by astropy
-        wcs = WCS(header)
-    if not wcs.has_celestial:
-        return _Place(np.nan, np.nan, np.nan)
-    sky = wcs.celestial
-    middle = sky.pixel_to_world((header["NAXIS1"] - 1) / 2, (header["NAXIS2"] - 1) / 2).icrs
-    return _Place(middle.ra.deg, middle.dec.deg, 3600 * float(np.mean(proj_plane_pixel_scales(sky))))
+    height, width = hdu.data.shape[-2:]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)  # old date cards, repaired by astropy
+            wcs = WCS(hdu.header)
+        if not wcs.has_celestial:
+            return _Place(np.nan, np.nan, np.nan)
+        middle = wcs.celestial.pixel_to_world((width - 1) / 2, (height - 1) / 2).icrs
+        return _Place(middle.ra.deg, middle.dec.deg, 3600 * float(np.mean(proj_plane_pixel_scales(wcs.celestial))))
+    except (VerifyError, ValueError, TypeError, AttributeError) as error:  # astropy.wcs.WcsError is a ValueError
+        raise CorruptFile(f"{path}, sky coordinates", saw=error, want="a WCS by the FITS standard, or none") from error
 
 
 # --- DESI ---------------------------------------------------------------------------------------------------------
@@ -177,7 +184,7 @@ def _add_arms(hdus: dict[str, _Hdu], path: Path, n: int) -> Spectrum:
         survey="desi",
         ivar=weight.astype(np.float32),
         good=good,
-        present=good.any(axis=1),
+        present=weight.max(axis=1) > 0,
     )
 
 
@@ -236,18 +243,28 @@ def _load(path: Path, *, only: Sequence[str] | None = None, skip: str = " ") -> 
 
     if not path.is_file():
         raise ObservationError("no such file", saw=path, want="a FITS file")
+    unreadable = (fits.VerifyError, zlib.error, AstropyUserWarning)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="File may have been truncated", category=AstropyUserWarning)
-            with fits.open(path, memmap=False) as hdus:
+            # Opened here, so that it is closed also when astropy gives up half-way; unzipped whole, so that the
+            # checksum speaks first: astropy can take minutes and gigabytes over a header that a damaged stream made up.
+            with _opened(path) as file, fits.open(file, memmap=False) as hdus:
                 wanted = [only is None or hdu.name in only for hdu in hdus]
                 return [
                     _Hdu(hdu.name, hdu.header, hdu.data if want and not hdu.name.endswith(skip) else None)
                     for hdu, want in zip(hdus, wanted, strict=True)
                 ]
     # What astropy raises on bytes that are not what the header promised depends on where they break off.
-    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AstropyUserWarning) as error:
+    except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, *unreadable) as error:
         raise CorruptFile(str(path), saw=error, want="a complete FITS file", hint="fetch it again") from error
+
+
+def _opened(path: Path) -> IOBase:
+    if not path.name.lower().endswith(".gz"):
+        return path.open("rb")
+    with gzip.open(path) as file:
+        return BytesIO(file.read())
 
 
 def _named(hdus: dict[str, _Hdu], name: str, path: Path) -> _Hdu:
@@ -264,8 +281,15 @@ def _table(hdus: dict[str, _Hdu], name: str, path: Path, want: tuple[str, ...]) 
     return rows
 
 
-def _cards(header: Any) -> dict[str, Any]:
-    return {key: header[key] for key in header if key}
+def _cards(path: Path, hdu: _Hdu) -> dict[str, Any]:
+    """The keywords that say what the pixels are. Only these are parsed: users' headers hold all sorts."""
+    from astropy.io.fits import VerifyError
+
+    keys = ("SURVEY", "BANDS", "FILTER", "BUNIT", *(f"BAND{i}" for i in range(10)))
+    try:
+        return {key: hdu.header[key] for key in keys if key in hdu.header}
+    except VerifyError as error:
+        raise CorruptFile(f"{path}, header", saw=error, want="cards by the FITS standard") from error
 
 
 def _native(values: Any) -> Float[np.ndarray, ...]:

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from omnisky.errors import BadValue
 from omnisky.observe.types import Image, Observation
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything with rows: an Observation in memory, or a reader that fetches rows when asked."""
 
@@ -27,8 +28,19 @@ class Source(Protocol):
     def take(self, index: Any) -> Observation: ...
 
 
-Augment = Callable[[Observation, np.random.Generator], Observation]
-"""(global batch, its own generator) → the batch, changed row by row. Never changes its argument."""
+@runtime_checkable
+class Draws(Protocol):
+    """Where an augmentation takes its chances from, one number per object: a numpy Generator, or a share of one."""
+
+    def integers(self, high: int, /, *, size: int) -> Integer[np.ndarray, " object"]: ...
+
+    def normal(self, *, size: int) -> Float[np.ndarray, " object"]: ...
+
+    def uniform(self, *, size: int) -> Float[np.ndarray, " object"]: ...
+
+
+Augment = Callable[[Observation, Draws], Observation]
+"""(batch, its own draws) → the batch, changed row by row. Never changes its argument."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,9 @@ class Loader:
         if not 0 < batch <= len(source):
             raise BadValue("batch", saw=batch, want=f"1 … {len(source)}, the number of objects")
         if not 0 <= rank < ranks or batch % ranks:
-            raise BadValue("ranks", saw=f"rank {rank} of {ranks}, batch {batch}", want="a batch that divides into ranks")
+            raise BadValue(
+                "ranks", saw=f"rank {rank} of {ranks}, batch {batch}", want="a batch that divides into ranks"
+            )
         self.source, self.batch, self.seed, self.augment = source, batch, seed, augment
         self.rank, self.ranks, self.workers = rank, ranks, workers
         self.bookmark = bookmark or Bookmark()
@@ -112,7 +126,7 @@ class Loader:
             return self.source.take(rows[share])
         # Every rank draws for the whole batch, so that an object's turn does not depend on who reads it.
         draw = np.random.default_rng((self.seed, place.epoch, place.batch))
-        return self.augment(self.source.take(rows[share]), _Share(draw, self.batch, share))  # type: ignore[arg-type]
+        return self.augment(self.source.take(rows[share]), _Share(draw, self.batch, share))
 
 
 class _Share:
@@ -121,18 +135,18 @@ class _Share:
     def __init__(self, draw: np.random.Generator, batch: int, share: slice) -> None:
         self._draw, self._batch, self._share = draw, batch, share
 
-    def integers(self, high: int, size: int) -> Integer[np.ndarray, " object"]:
+    def integers(self, high: int, /, *, size: int) -> Integer[np.ndarray, " object"]:
         return self._draw.integers(high, size=self._batch)[self._share]
 
-    def normal(self, size: int) -> np.ndarray:
+    def normal(self, *, size: int) -> Float[np.ndarray, " object"]:
         return self._draw.normal(size=self._batch)[self._share]
 
-    def uniform(self, size: int) -> np.ndarray:
+    def uniform(self, *, size: int) -> Float[np.ndarray, " object"]:
         return self._draw.uniform(size=self._batch)[self._share]
 
 
 def turn(part: Image, turns: Integer[np.ndarray, " object"]) -> Image:
-    """Each image by its own symmetry of the square: 0–3 quarter turns, 4–7 the same after a mirror. The sky has no up."""
+    """Each image by its own symmetry of the square: 0–3 quarter turns, 4–7 the same after a mirror."""
     flux = np.empty_like(part.flux)
     for k in range(8):
         chosen = turns == k
@@ -142,7 +156,7 @@ def turn(part: Image, turns: Integer[np.ndarray, " object"]) -> Image:
     return replace(part, flux=flux, ivar=None, good=None)
 
 
-def random_turns(seen: Observation, draw: np.random.Generator) -> Observation:
+def random_turns(seen: Observation, draw: Draws) -> Observation:
     """Augment: every image by a random symmetry of the square."""
     turns = draw.integers(8, size=len(seen))
     return seen | {name: turn(part, turns) for name, part in seen.parts.items() if isinstance(part, Image)}

@@ -132,14 +132,18 @@ def _choose_npz(folder: Path) -> Path:
 
 def _load(path: Path, only: str = "") -> dict[str, np.ndarray]:
     """The arrays of an .npz file, or the one called `only` if it is there. Never unpickles."""
+    broken = (OSError, EOFError, KeyError, SyntaxError, RuntimeError)
     try:
-        with np.load(path, allow_pickle=False) as npz:
-            return {key: npz[key] for key in npz.files if not only or key == only}
+        with path.open("rb") as file:
+            held = np.load(file, allow_pickle=False)
+            if isinstance(held, np.ndarray):
+                raise CorruptFile(str(path), saw="one array, an .npy file", want="an .npz file", hint="numpy.savez")
+            return {key: held[key] for key in held.files if not only or key == only}
+    except CorruptFile:
+        raise
     except ValueError as error:  # numpy's word for "this wants to be unpickled" and for a bad array header
         raise CorruptFile(f"{path} was not opened", saw=error, want="an .npz of plain arrays") from error
-    except (OSError, EOFError, AttributeError, KeyError, SyntaxError, struct.error, zlib.error) as error:
-        raise CorruptFile(str(path), saw=error, want="a complete .npz file", hint="fetch it again") from error
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (*broken, struct.error, zlib.error, zipfile.BadZipFile) as error:
         raise CorruptFile(str(path), saw=error, want="a complete .npz file", hint="fetch it again") from error
 
 
@@ -163,7 +167,8 @@ def _read_jpeg_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
         saw = f"{jpeg.nbytes} bytes, {len(offset)} offsets, {offset[:1]} … {offset[-1:]}"
         raise CorruptFile(str(path), saw=saw, want="offsets that rise from 0 to the number of bytes")
     labels = [f"{path}, image {i} (object {name})" for i, name in enumerate(ids)]
-    flux = _decode(lambda i: BytesIO(jpeg[offset[i] : offset[i + 1]]), labels)
+    held = np.ascontiguousarray(jpeg).data
+    flux = _decode(lambda i: BytesIO(held[offset[i] : offset[i + 1]]), labels)
     columns = {}
     if "cls" in arrays:
         index = arrays["cls"].astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from omnisky.observe.loader import Augment
 from omnisky.train.optim import AdamW
 
 
+@runtime_checkable
 class ModelConfig(Protocol):
     """A frozen dataclass that builds a model with `.loss(tokens, generator)`, `.config` and `.codecs`."""
 
@@ -23,7 +24,7 @@ class ModelConfig(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """All that decides a run. A variation is `dataclasses.replace`, or `edit(run, ["steps=100", "optim.peak=3e-4"])`."""
+    """All that decides a run. A variation is `dataclasses.replace` or `edit(run, ["steps=100", "optim.peak=3e-4"])`."""
 
     name: str
     model: ModelConfig
@@ -60,7 +61,7 @@ class Run:
 
 
 def edit(run: Any, changes: Iterable[str]) -> Any:
-    """The run with fields changed: `key=value`, dots reach inside. Raises UnknownKey (naming the nearest) and BadValue."""
+    """The run with fields changed: `key=value`, dots reach inside. Raises UnknownKey (with the nearest), BadValue."""
     for change in changes:
         key, found, text = change.partition("=")
         if not found:

@@ -21,17 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from omnisky.codec.tokens import Tokens, encode_all
-from omnisky.errors import BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch
+from omnisky.errors import BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch, StorageError
 from omnisky.model import store
 from omnisky.observe.loader import Bookmark, Loader, Source
 from omnisky.observe.read import read
 from omnisky.observe.sky import held_out
 from omnisky.observe.types import Observation
-from omnisky.storage import atomic
+from omnisky.storage import atomic, recover
 from omnisky.train.config import Run
 from omnisky.train.devices import Place, here
 from omnisky.train.optim import MeanWeights
@@ -187,20 +186,31 @@ def _save(learner: Learner, folder: Path) -> None:
         tensors |= {f"mean/{name}": t for name, t in learner.mean.mean.items()}
     tensors["random"] = torch.get_rng_state()
     state = {"step": learner.step, "bookmark": learner.loader.bookmark.state()}
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "metrics.jsonl", "a") as log:
-        log.writelines(json.dumps(line) + "\n" for line in learner.metrics)
-    learner.metrics.clear()
+    _log(learner, folder / "metrics.jsonl")
     with atomic(folder / "last") as draft:
         draft.mkdir()
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, draft / "state.safetensors")
+        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        store.write_weights(tensors, draft / "state.safetensors")
         (draft / "state.json").write_text(json.dumps(state))
+
+
+def _log(learner: Learner, file: Path) -> None:
+    """Append what was measured: before `last/` moves on, so that no line is ever missing. Raises StorageError."""
+    try:
+        with open(file, "a") as log:
+            log.writelines(json.dumps(line) + "\n" for line in learner.metrics)
+    except OSError as error:
+        raise StorageError(f"could not write {file}", saw=str(error), hint="another disk, or make room") from error
+    learner.metrics.clear()
 
 
 def _resume(learner: Learner, folder: Path) -> None:
     """Go on from `last/`, if there is one, and cut the metrics back to it."""
     asked = json.dumps(_identity(learner.run), sort_keys=True, indent=1)
+    for name in ("last", "model", "run.json", "metrics.jsonl"):
+        recover(folder / name)
     if not (folder / "last").is_dir():
+        (folder / "metrics.jsonl").unlink(missing_ok=True)  # killed before its first checkpoint
         with atomic(folder / "run.json") as draft:
             draft.write_text(asked)
         return
@@ -217,9 +227,10 @@ def _resume(learner: Learner, folder: Path) -> None:
     torch.set_rng_state(tensors["random"])
     learner.step = state["step"]
     learner.loader.bookmark = Bookmark(**state["bookmark"])
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= learner.step]
     with atomic(folder / "metrics.jsonl") as draft:
-        draft.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= learner.step))
+        draft.write_text("".join(whole))
 
 
 def _fill_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
@@ -236,7 +247,10 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 def _identity(run: Run) -> dict:
-    """What must not change between a run and its resumption: all but how long, where from, and how often to look."""
+    """What must not change between a run and its resumption: all but where the data lie and how often to look.
+
+    How long it is counts too: the learning rate of every step depends on it.
+    """
     free = ("data", "workers", "judge_every", "save_every", "augment", "optim", "model", "codecs")
     plain = {name: value for name, value in vars(run).items() if name not in free}
     return plain | {

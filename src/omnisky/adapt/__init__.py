@@ -1,0 +1,1 @@
+"""EMBEDDING OR MODEL → ANSWER: probes, pooling heads, honest scores."""

@@ -1,0 +1,103 @@
+"""Attentive pooling: a few learned queries read the tokens of a frozen model (Lee et al. 2019, arXiv:1810.00825)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from omnisky.errors import ShapeMismatch
+
+
+class AttentivePool(nn.Module):
+    """softmax(Q·Kᵀ/√d)·V with learned Q, one read per head, then a hidden layer and the answers.
+
+    As AION-1 probes are built (Parker et al. 2025, §5): K and V are linear in the normed tokens.
+    """
+
+    def __init__(self, width: int, answers: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, heads)  # Q·K of a learned Q and a linear K is one linear map
+        self.values = nn.Linear(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.up, self.answers = nn.Linear(hidden, hidden), nn.Linear(hidden, answers)
+        self.heads = heads
+
+    def forward(self, tokens: Float[Tensor, "object token width"]) -> Float[Tensor, "object answer"]:
+        x = self.norm(tokens)
+        weight = self.scores(x).softmax(1)
+        value = self.values(x).unflatten(-1, (self.heads, -1))
+        read = torch.einsum("oth,othd->ohd", weight, value).flatten(1)
+        return self.answers(self.dropout(F.gelu(self.up(self.dropout(F.gelu(read))))))
+
+
+class AttentiveProbe(ClassifierMixin, BaseEstimator):
+    """A classifier on token states (object, token, width), trained with AdamW and early stopping.
+
+    A tenth of the training objects decides when to stop. With `views` > 1, consecutive groups of that many rows of x
+    are the same object seen differently (turned, mirrored): one is drawn per object and step, and `predict_proba`
+    averages over them.
+    """
+
+    def __init__(
+        self, heads: int = 8, hidden: int = 256, dropout: float = 0.2, epochs: int = 20, batch: int = 256,
+        rate: float = 1e-3, weight_decay: float = 0.05, views: int = 1, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.heads, self.hidden, self.dropout, self.epochs, self.batch = heads, hidden, dropout, epochs, batch
+        self.rate, self.weight_decay, self.views, self.seed = rate, weight_decay, views, seed
+
+    def fit(self, x: Float[np.ndarray, "row token width"], y: np.ndarray) -> AttentiveProbe:
+        """x (object · views, token, width) in any float type, y labels (object,). Raises ShapeMismatch."""
+        if x.ndim != 3 or len(x) != len(y) * self.views:
+            raise ShapeMismatch(saw=f"x {x.shape}, {len(y)} labels, {self.views} views", want="(labels·views, token, width)")
+        self.classes_, target = np.unique(y, return_inverse=True)
+        draw = np.random.default_rng(self.seed)
+        away = draw.permutation(len(y)) < max(len(y) // 10, 1)
+        with torch.random.fork_rng():  # dropout and the start are this probe's own, not the caller's
+            torch.manual_seed(self.seed)
+            self.model_ = AttentivePool(x.shape[-1], len(self.classes_), self.heads, self.hidden, self.dropout)
+            self._learn(torch.from_numpy(x), torch.from_numpy(target), away, draw)
+        return self
+
+    def predict_proba(self, x: Float[np.ndarray, "row token width"]) -> Float[np.ndarray, "object classes"]:
+        """The chance of each class, in the order of `classes_`, the mean over views."""
+        check_is_fitted(self)
+        chance = self._chance(torch.from_numpy(x)).numpy()
+        return chance.reshape(-1, self.views, chance.shape[-1]).mean(1)
+
+    def predict(self, x: Float[np.ndarray, "row token width"]) -> Integer[np.ndarray, " object"]:
+        """The likeliest class."""
+        return self.classes_[self.predict_proba(x).argmax(1)]
+
+    def _learn(self, x: Tensor, target: Tensor, away: np.ndarray, draw: np.random.Generator) -> None:
+        use, judge = np.nonzero(~away)[0], np.nonzero(away)[0]
+        optimiser = torch.optim.AdamW(self.model_.parameters(), lr=self.rate, weight_decay=self.weight_decay)
+        batches = max(len(use) // self.batch, 1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=self.epochs * batches)
+        best: tuple[float, dict[str, Any]] = (float("inf"), {})
+        for _ in range(self.epochs):
+            self.model_.train()
+            for rows in np.array_split(draw.permutation(use), batches):
+                seen = rows * self.views + draw.integers(self.views, size=len(rows))
+                loss = F.cross_entropy(self.model_(x[seen].float()), target[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+            said = self._chance(x[judge * self.views]).clamp(min=1e-9).log()
+            surprise = float(F.nll_loss(said, target[judge]))
+            if surprise < best[0]:
+                best = (surprise, {name: t.clone() for name, t in self.model_.state_dict().items()})
+        self.model_.load_state_dict(best[1])
+
+    @torch.no_grad()
+    def _chance(self, x: Tensor, rows: int = 1024) -> Tensor:
+        self.model_.eval()
+        return torch.cat([self.model_(piece.float()).softmax(-1) for piece in x.split(rows)])

@@ -1,0 +1,195 @@
+"""Observations → Embeddings: one vector per object, signed by what made it, on disk as catalogue columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from omnisky.codec.tokens import Tokens, encode_all
+from omnisky.errors import BadValue, CorruptFile, ProvenanceError
+from omnisky.model import store
+from omnisky.observe.loader import Source
+from omnisky.observe.types import Observation
+from omnisky.storage import atomic
+from omnisky.train.devices import here
+
+Watch = Callable[[int, int], None]
+"""(objects done, objects in all)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """One vector per object, in the order of the observations."""
+
+    vectors: Float[np.ndarray, "object width"]
+    object_id: np.ndarray
+    """strings"""
+    ra: Float[np.ndarray, " object"]
+    """deg, ICRS; NaN where not known"""
+    dec: Float[np.ndarray, " object"]
+    """deg, ICRS; NaN where not known"""
+    signature: str
+    """of the model, its codecs, the layer and the pooling: only equal ones may be compared"""
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, index: Any) -> Embedding:
+        """The chosen objects, in the order asked for."""
+        return Embedding(
+            self.vectors[index], self.object_id[index], self.ra[index], self.dec[index], self.signature
+        )
+
+    def table(self) -> pa.Table:
+        """object_id, ra, dec and `embedding`, a fixed-size list of float32; the signature is in the metadata."""
+        flat = pa.array(np.ascontiguousarray(self.vectors, dtype=np.float32).ravel())
+        columns = {
+            "object_id": pa.array(self.object_id.tolist(), pa.string()),
+            "ra": pa.array(self.ra),
+            "dec": pa.array(self.dec),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, self.vectors.shape[1]),
+        }
+        return pa.table(columns).replace_schema_metadata({"omnisky_signature": self.signature})
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Embedding:
+        """What `table` made."""
+        column = table["embedding"].combine_chunks()
+        vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        ids = np.asarray(table["object_id"].to_pylist(), dtype=np.str_)
+        signed = (table.schema.metadata or {}).get(b"omnisky_signature", b"").decode()
+        return cls(vectors, ids, table["ra"].to_numpy(), table["dec"].to_numpy(), signed)
+
+    def save(self, path: str | Path) -> Path:
+        """A Parquet file, whole or not at all. Raises StorageError."""
+        with atomic(path) as draft:
+            pq.write_table(self.table(), draft)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embedding:
+        """What `save` wrote. Raises CorruptFile, naming it."""
+        try:
+            return cls.of(pq.read_table(path))
+        except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+            raise CorruptFile(f"{path}: {error}", want="a Parquet file of omnisky embed") from error
+
+
+def embed(
+    model: nn.Module,
+    seen: Observation | Source,
+    *,
+    blocks: int | None = None,
+    batch: int = 64,
+    precision: str = "fp32",
+    watch: Watch | None = None,
+) -> Embedding:
+    """The mean over tokens of the states after `blocks` blocks; None is the model's own layer for this (AstroPT: one
+    more than half of them, as its authors do). Blocks after that one are not computed. Ids and order are kept.
+
+    Raises BadValue, and what the model's codecs raise of bad observations.
+    """
+    pieces = list(_pieces(model, seen, blocks, batch, precision, watch, 0))
+    return _joined(pieces)
+
+
+def embed_file(
+    model: nn.Module,
+    seen: Observation | Source,
+    path: str | Path,
+    *,
+    blocks: int | None = None,
+    batch: int = 64,
+    precision: str = "fp32",
+    part_size: int = 4096,
+    watch: Watch | None = None,
+) -> Path:
+    """`embed` into one Parquet file, by way of parts of `part_size` objects: a killed call goes on after the last part.
+
+    Raises ProvenanceError where the parts on disk were made otherwise, StorageError, BadValue.
+    """
+    path, parts = Path(path), Path(f"{path}.parts")
+    stamp = {"signature": signature(model, blocks, precision), "objects": len(seen), "part_size": part_size}
+    _demand_same(parts, stamp)
+    starts = range(0, len(seen), part_size)
+    for i, start in enumerate(starts):
+        part = parts / f"{i:05d}.parquet"
+        if part.exists():
+            continue
+        rows = seen.take(slice(start, start + part_size))
+        _joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen)))).save(part)
+    whole = pa.concat_tables([pq.read_table(parts / f"{i:05d}.parquet") for i in range(len(starts))])
+    Embedding.of(whole).save(path)
+    for file in parts.iterdir():
+        file.unlink()
+    parts.rmdir()
+    return path
+
+
+def signature(model: nn.Module, blocks: int | None = None, precision: str = "fp32") -> str:
+    """What an embedding is signed with."""
+    layer = model.centre if blocks is None else blocks
+    return blake2b(f"{store.signature(model)}/{layer}/mean/{precision}".encode(), digest_size=8).hexdigest()
+
+
+def pooled(states: Float[Tensor, "object token width"], tokens: Tokens, model: nn.Module) -> Tensor:
+    """The mean over the tokens that are there."""
+    present = model.junction.layout(tokens).present
+    if present is None:
+        return states.mean(1)
+    weight = present[..., None].to(states.dtype)
+    return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def _pieces(
+    model: nn.Module,
+    seen: Observation | Source,
+    blocks: int | None,
+    batch: int,
+    precision: str,
+    watch: Watch | None,
+    done: int,
+    total: int | None = None,
+) -> Iterator[Embedding]:
+    if batch < 1 or not len(seen):
+        raise BadValue(saw=f"{len(seen)} objects, batch {batch}", want="at least one of each")
+    place, signed = here(precision), signature(model, blocks, precision)
+    layer = model.centre if blocks is None else blocks
+    model.eval()
+    for start in range(0, len(seen), batch):
+        rows = seen.take(slice(start, start + batch))
+        tokens = encode_all(model.codecs, rows).to(next(model.parameters()).device)
+        with torch.inference_mode(), place.autocast():
+            vectors = pooled(model.states(tokens, blocks=layer).float(), tokens, model)
+        yield Embedding(vectors.cpu().numpy(), rows.object_id, rows.ra, rows.dec, signed)
+        if watch is not None:
+            watch(done + start + len(rows), total or len(seen))
+
+
+def _joined(pieces: list[Embedding]) -> Embedding:
+    def join(name: str) -> np.ndarray:
+        return np.concatenate([getattr(piece, name) for piece in pieces])
+
+    return Embedding(join("vectors"), join("object_id"), join("ra"), join("dec"), pieces[0].signature)
+
+
+def _demand_same(parts: Path, stamp: dict) -> None:
+    file = parts / "made-by.json"
+    if file.exists():
+        before = json.loads(file.read_text())
+        if before != stamp:
+            raise ProvenanceError(f"{parts} was begun otherwise", saw=stamp, want=before, hint=f"remove {parts}")
+        return
+    with atomic(file) as draft:
+        draft.write_text(json.dumps(stamp))

@@ -1,0 +1,17 @@
+"""The figures people expect: arrays in, one PNG out, its path handed back. Needs the `plot` extra.
+
+Each function draws on its own sheet (no pyplot, no window, no global state) in one style: near-black, thin lines, one
+accent colour, classes in eight colours that colour-blind eyes tell apart.
+"""
+
+from omnisky.plot.atlas import map_with_thumbnails as map_with_thumbnails
+from omnisky.plot.charts import PowerLaw as PowerLaw
+from omnisky.plot.charts import Yardstick as Yardstick
+from omnisky.plot.charts import confusion as confusion
+from omnisky.plot.charts import curve as curve
+from omnisky.plot.charts import scaling_law as scaling_law
+from omnisky.plot.charts import yardsticks as yardsticks
+from omnisky.plot.gallery import completions as completions
+from omnisky.plot.gallery import lookalike_wall as lookalike_wall
+from omnisky.plot.gallery import predictions as predictions
+from omnisky.plot.lines import spectra as spectra

@@ -1,0 +1,122 @@
+"""A map of many galaxies in two numbers each, with the galaxies themselves on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from omnisky.errors import BadPixels, BadValue
+from omnisky.plot.style import (
+    CLASSES,
+    FAINT,
+    GROUND,
+    SOFT,
+    Pixels,
+    canvas,
+    class_colour,
+    display,
+    fitted,
+    same_length,
+    sheet,
+    stamp,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_EDGE, _BOX, _SIDE = 0.3, 6.6, 2.5  # inches: around the sheet, the map, the column beside it
+
+
+def map_with_thumbnails(
+    xy: Float[np.ndarray, "object 2"],
+    images: Pixels,
+    path: str | Path,
+    colour: Integer[np.ndarray, " object"] | None = None,
+    names: Sequence[str] | None = None,
+    note: str = "",
+) -> Path:
+    """A map drawn with the galaxies themselves, one for each occupied cell of a grid, and all objects as dots beside it.
+
+    `xy` has no unit. `colour` is the class of each object, an index into `names`, at most eight, −1 if not known.
+    `note` says how the map was made. Objects far from all others are drawn at the edge.
+    """
+    same_length(xy=xy, images=images, colour=colour)
+    if not np.isfinite(xy).all():
+        raise BadPixels("xy", saw="NaN or infinity", want="finite positions")
+    if colour is not None:
+        known = len(names) if names is not None else int(colour.max()) + 1
+        if known > len(CLASSES) or colour.max() >= known:
+            raise BadValue("colour", saw=f"{known} names, class {colour.max()}", want="at most 8 classes, all named")
+    place = _framed(xy)
+    cells = int(np.clip(round(1.1 * len(xy) ** 0.5), 3, 28))
+    with sheet(path, 2 * _EDGE + _BOX + 0.3 + _SIDE, 2 * _EDGE + _BOX) as figure:
+        axes = canvas(figure)
+        cell = _BOX / cells
+        for index in _one_per_cell(place, cells):
+            column, row = np.minimum(place[index] * cells, cells - 1).astype(int)
+            frame = "" if colour is None else class_colour(int(colour[index]))
+            corner = _EDGE + column * cell + 0.03 * cell, _EDGE + row * cell + 0.03 * cell
+            stamp(axes, display(images[index][None])[0], *corner, 0.94 * cell, frame, 0.9)
+        left = _EDGE + _BOX + 0.3
+        _dots(axes, place * _SIDE + (left, _EDGE), colour)
+        below = _legend(axes, left, _EDGE + _SIDE + 0.3, colour, names)
+        said = [note, "Neighbours look alike to the model. Distances between islands are not physical."]
+        for text in filter(None, said):
+            text = fitted(text, _SIDE, 9, 12)
+            axes.text(left, below, text, color=SOFT, va="top", linespacing=1.45)
+            below += 0.185 * (1 + text.count("\n")) + 0.12
+    return Path(path)
+
+
+def _framed(xy: Float[np.ndarray, "object 2"]) -> Float[np.ndarray, "object 2"]:
+    """Positions in the unit square, y downwards; the outermost 0.5 % do not shrink the rest, they wait at the edge."""
+    low, high = np.percentile(xy, (0.5, 99.5), axis=0)
+    middle, half = (low + high) / 2, np.maximum(high - low, 1e-12) / 2 * 1.06
+    place = np.clip((xy - middle) / half, -1, 1) / 2 + 0.5
+    return np.stack([place[:, 0], 1 - place[:, 1]], axis=1)
+
+
+def _one_per_cell(place: Float[np.ndarray, "object 2"], cells: int) -> Integer[np.ndarray, " chosen"]:
+    """Of the objects in each occupied cell, the one nearest its centre."""
+    spot = np.minimum((place * cells).astype(int), cells - 1)
+    off_centre = np.square(place * cells - spot - 0.5).sum(axis=1)
+    nearest_first = np.argsort(off_centre, kind="stable")
+    _, first = np.unique(spot[nearest_first] @ (1, cells), return_index=True)
+    return nearest_first[first]
+
+
+def _dots(axes: Axes, at: Float[np.ndarray, "object 2"], colour: Integer[np.ndarray, " object"] | None) -> None:
+    """Every object, in inches; where no classes are known, how many there are."""
+    if colour is not None:
+        order = np.random.default_rng(0).permutation(len(at))  # no class lies on top of the others
+        shade = [class_colour(int(kind)) for kind in colour[order]]
+        axes.scatter(*at[order].T, s=np.clip(4000 / len(at), 0.6, 9), c=shade, linewidths=0, alpha=0.8)
+        return
+    from matplotlib.colors import LinearSegmentedColormap
+
+    glow = LinearSegmentedColormap.from_list("glow", [FAINT, CLASSES[0], "#ffffff"])
+    axes.hexbin(*at.T, gridsize=34, mincnt=1, bins="log", cmap=glow, linewidths=0.2, edgecolors=GROUND)
+
+
+def _legend(
+    axes: Axes,
+    left: float,
+    top: float,
+    colour: Integer[np.ndarray, " object"] | None,
+    names: Sequence[str] | None,
+) -> float:
+    """One line a class with its count; returns where the next line may start."""
+    if colour is None:
+        axes.text(left, top, "brighter: more galaxies", color=SOFT, va="center")
+        return top + 0.3
+    for kind, count in zip(*np.unique(colour, return_counts=True), strict=True):
+        name = "not classified" if kind < 0 else names[kind] if names is not None else f"class {kind}"
+        axes.plot(left + 0.06, top, "s", color=class_colour(int(kind)), markersize=6.5)
+        axes.text(left + 0.22, top, fitted(name, _SIDE - 0.85), va="center_baseline")
+        axes.text(left + _SIDE, top, f"{count:,}", color=SOFT, ha="right", va="center_baseline")
+        top += 0.24
+    return top + 0.16

@@ -1,0 +1,273 @@
+"""How good is it: confusion, yardsticks, training curves, scaling laws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Integer, Num
+
+from omnisky.errors import BadPixels, BadValue, ShapeMismatch
+from omnisky.plot.style import ACCENT, CLASSES, FAINT, GROUND, INK, SOFT, fitted, same_length, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MANY, _FEW = INK, CLASSES[0]
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """How well one method does, with all labels and with few."""
+
+    name: str
+    value: float
+    """a share of 1"""
+    error: float = 0.0
+    """one standard error"""
+    few_value: float = float("nan")
+    """with few labels; NaN if not measured"""
+    few_error: float = 0.0
+    ours: bool = False
+    """drawn in the accent colour"""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """L(N) = floor + scale · N^−exponent, N in parameters."""
+
+    floor: float
+    scale: float
+    exponent: float
+
+    def __call__(self, parameters: Num[np.ndarray, " size"]) -> Float[np.ndarray, " size"]:
+        return self.floor + self.scale * np.asarray(parameters, np.float64) ** -self.exponent
+
+
+def confusion(matrix: Integer[np.ndarray, "truth predicted"], names: Sequence[str], path: str | Path) -> Path:
+    """Counts of objects, a row for each true class and a column for each predicted one; the shade is the row's share."""
+    if matrix.shape != (len(names), len(names)) or not len(names):
+        raise ShapeMismatch("confusion", saw=matrix.shape, want=f"a row and a column for each of {len(names)} names")
+    from_row = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side, left, head = max(0.85 * len(names), 1.7), 1.75, 0.95
+    with sheet(path, left + side + 0.3, head + side + 0.35) as figure:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        wide, high = figure.get_size_inches()
+        axes = figure.add_axes((left / wide, 0.35 / high, side / wide, side / high))
+        shades = LinearSegmentedColormap.from_list("share", ["#14171e", "#5b4a2c", ACCENT])
+        axes.imshow(from_row, cmap=shades, vmin=0, vmax=1)
+        for row, column in np.ndindex(*matrix.shape):
+            ink = GROUND if from_row[row, column] > 0.55 else INK
+            axes.text(column, row - 0.11, f"{matrix[row, column]:,}", color=ink, ha="center", va="center", size=10.5)
+            share = f"{from_row[row, column]:.0%}"
+            axes.text(column, row + 0.2, share, color=ink, ha="center", va="center", size=8.5, alpha=0.8)
+        cell = side / len(names)
+        axes.set_xticks(range(len(names)), [fitted(name, cell * 1.0, 8.5, 3) for name in names], size=8.5)
+        axes.set_yticks(range(len(names)), [fitted(name, 1.25, 9, 2) for name in names])
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=5)
+        axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axes.grid(False)
+        axes.grid(which="minor", color=GROUND, linewidth=2.5, alpha=1)
+        axes.tick_params(which="minor", length=0)
+        axes.spines[:].set_visible(False)
+        figure.text(0.14 / wide, 1 - 0.3 / high, "truth ↓   predicted →", color=ACCENT, size=9)
+    return Path(path)
+
+
+def yardsticks(
+    rows: Sequence[Yardstick],
+    path: str | Path,
+    quantity: str = "accuracy",
+    many: str = "all labels",
+    few: str = "1 % of the labels",
+) -> Path:
+    """A dot and its error bar for each method, best at the top; a second dot where it was also tried with few labels."""
+    same_length(rows=rows)
+    rows = sorted(rows, key=lambda row: row.value)
+    names, left, top = [fitted(row.name, 2.75, 9.5, 2) for row in rows], 3.05, 0.8
+    high = 0.46 * len(rows) + top + 0.75
+    with sheet(path, 9, high) as figure:
+        axes = figure.add_axes((left / 9, 0.6 / high, (9 - left - 0.85) / 9, (high - 0.6 - top) / high))
+        for place, row in enumerate(rows):
+            axes.axhline(place, color=FAINT, linewidth=0.6)
+            low = [value for value in (row.value, row.few_value) if np.isfinite(value)]
+            axes.plot([min(low), max(low)], [place] * 2, color=FAINT, linewidth=2.2, zorder=2)
+            _dot(axes, row.few_value, row.few_error, place, _FEW, hollow=True)
+            _dot(axes, row.value, row.error, place, ACCENT if row.ours else _MANY)
+        edge = max(row.value + row.error for row in rows)
+        low = min(np.nanmin([row.value - row.error, row.few_value - row.few_error]) for row in rows)
+        pad = max(0.08 * (edge - low), 0.02)
+        axes.set(xlim=(max(0, low - pad), edge + pad), ylim=(-0.6, len(rows) - 0.4), xlabel=quantity)
+        axes.set_yticks(range(len(rows)), names, size=9.5)
+        for place, (row, label) in enumerate(zip(rows, axes.get_yticklabels(), strict=True)):
+            label.set_color(ACCENT if row.ours else INK)
+            said = f"{row.value:.3f}" + (f" ± {row.error:.3f}" if row.error else "")
+            ink = ACCENT if row.ours else SOFT
+            axes.text(1.015, place, said, color=ink, size=8.5, va="center", transform=axes.get_yaxis_transform())
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0, pad=8)
+        axes.spines["left"].set_visible(False)
+        dots = [axes.plot([], [], "o", color=_MANY, label=many, markersize=6.5)[0]]
+        if any(np.isfinite(row.few_value) for row in rows):
+            dots += axes.plot([], [], "o", color=_FEW, label=few, markersize=6.5, markerfacecolor=GROUND)
+        place = (0, 1.0 + 0.12 / (high - top - 0.6))
+        axes.legend(handles=dots, loc="lower left", bbox_to_anchor=place, ncols=2, borderpad=0, handletextpad=0.2)
+    return Path(path)
+
+
+def _dot(axes: Axes, value: float, error: float, place: float, colour: str, hollow: bool = False) -> None:
+    if np.isfinite(value):
+        look: dict[str, Any] = {"markersize": 6.5, "elinewidth": 1.4, "capsize": 3, "capthick": 1.4, "zorder": 4}
+        face = GROUND if hollow else colour
+        axes.errorbar(value, place, xerr=error or None, fmt="o", color=colour, markerfacecolor=face, **look)
+
+
+def curve(
+    steps: Num[np.ndarray, " step"],
+    loss: Float[np.ndarray, " step"],
+    path: str | Path,
+    held_out: Num[np.ndarray, "evaluation 2"] | None = None,
+    log_steps: bool = False,
+) -> Path:
+    """The training loss, raw and smoothed, on a logarithmic scale if it is positive.
+
+    `held_out` are pairs (step, loss) on objects that are not trained on; `log_steps` spreads out the beginning.
+    """
+    same_length(steps=steps, loss=loss)
+    if not np.isfinite(loss).any():
+        raise BadPixels("loss", saw="no finite value", want="one or more")
+    with sheet(path, 9, 4.6) as figure:
+        axes = figure.add_axes((0.095, 0.135, 0.87, 0.77))
+        few = len(steps) <= 60
+        look: dict[str, Any] = {"marker": "o", "markersize": 3} if few else {"alpha": 0.4, "linewidth": 0.6}
+        axes.plot(steps, loss, color=SOFT, label="training, each step", **look)
+        if not few:
+            axes.plot(*_smoothed(steps, loss, log_steps), color=INK, linewidth=1.6, label="training, smoothed")
+        if held_out is not None:
+            axes.plot(*held_out.T, color=ACCENT, marker="o", markersize=4, linewidth=1.3, label="held out")
+        if np.nanmin(loss) > 0:
+            _log_axis(axes, "y")
+        if log_steps:
+            axes.set_xlim(left=max(1, np.min(steps)))
+            _log_axis(axes, "x")
+        axes.set(xlabel="step", ylabel="loss")
+        axes.legend(loc="upper right", borderaxespad=0.2)
+    return Path(path)
+
+
+def _smoothed(
+    steps: Num[np.ndarray, " step"], loss: Float[np.ndarray, " step"], log_steps: bool
+) -> tuple[Float[np.ndarray, " bin"], Float[np.ndarray, " bin"]]:
+    """Means over 80 equal stretches of the run, equal on the scale it is drawn on."""
+    along = np.log(np.maximum(steps, 1)) if log_steps else np.asarray(steps, np.float64)
+    span = max(float(np.ptp(along)), 1e-12)
+    stretch = np.minimum((along - along.min()) / span * 80, 79).astype(int)
+    good = np.isfinite(loss)
+    count = np.bincount(stretch[good], minlength=80)
+    some = count > 0
+    middle = np.bincount(stretch[good], along[good], 80)[some] / count[some]
+    mean = np.bincount(stretch[good], loss[good], 80)[some] / count[some]
+    return (np.exp(middle) if log_steps else middle), mean
+
+
+def scaling_law(
+    parameters: Num[np.ndarray, " size"],
+    compute: Sequence[Float[np.ndarray, " step"]],
+    loss: Sequence[Float[np.ndarray, " step"]],
+    fit: PowerLaw | None,
+    path: str | Path,
+    probe: Float[np.ndarray, "size 2"] | None = None,
+) -> Path:
+    """Held-out loss against model size with a power-law fit, against compute, and what it is worth to a probe.
+
+    One run for each entry of `parameters`: `compute[i]` (FLOP spent so far) and `loss[i]` are its curve, which ends at
+    the loss of the finished model. `probe` has a row (accuracy, its standard error) for each.
+    """
+    same_length(parameters=parameters, compute=compute, loss=loss, probe=probe)
+    if any(len(spent) != len(curve) or not len(curve) for spent, curve in zip(compute, loss, strict=True)):
+        raise ShapeMismatch("scaling_law", saw=[len(curve) for curve in loss], want="compute and loss of one length")
+    order = np.argsort(parameters)
+    size, final = parameters[order], np.array([loss[i][-1] for i in order])
+    panels = 2 if probe is None else 3
+    wide = 1.0 + 3.7 * panels
+    with sheet(path, wide, 4.2) as figure:
+        first, *others = (
+            figure.add_axes(((0.8 + 3.7 * panel) / wide, 0.165, 2.95 / wide, 0.7)) for panel in range(panels)
+        )
+        shades = _ramp(len(size))
+        _against_size(first, size, final, fit, shades)
+        for i, shade in zip(order, shades, strict=True):
+            others[0].plot(compute[i], loss[i], color=shade, linewidth=1.5)
+            others[0].plot(compute[i][-1], loss[i][-1], "o", color=shade, markersize=6)
+        others[0].set(title="on the way there", xlabel="compute / FLOP", ylabel="held-out loss")
+        _log_axis(others[0], "x")
+        if probe is not None:
+            accuracy, error = probe[order].T
+            others[1].plot(size, accuracy, color=FAINT, linewidth=1.2)
+            for place, shade in enumerate(shades):
+                bar = {"elinewidth": 1.4, "capsize": 3, "capthick": 1.4, "markersize": 6.5}
+                others[1].errorbar(size[place], accuracy[place], yerr=error[place], fmt="o", color=shade, **bar)
+            others[1].set(title="what it is worth", xlabel="parameters", ylabel="accuracy of a linear probe")
+            _log_axis(others[1], "x")
+        for axes in [first, *others]:
+            axes.margins(0.08)
+    return Path(path)
+
+
+def _against_size(
+    axes: Axes,
+    size: Num[np.ndarray, " size"],
+    final: Float[np.ndarray, " size"],
+    fit: PowerLaw | None,
+    shades: Sequence[str],
+) -> None:
+    if fit is not None:
+        if fit.exponent <= 0:
+            raise BadValue("fit", saw=f"exponent {fit.exponent}", want="a loss that falls: exponent > 0")
+        line = np.geomspace(size[0] / 1.6, size[-1] * 1.6, 100)
+        axes.plot(line, fit(line), color=ACCENT, linewidth=1.3, zorder=1)
+        law = f"L = {fit.floor:.3g} + {fit.scale:.3g} N^−{fit.exponent:.2f}"
+        axes.text(0.97, 0.95, law, color=ACCENT, size=9, ha="right", va="top", transform=axes.transAxes)
+    axes.scatter(size, final, c=shades, s=44, zorder=3, linewidths=0)
+    axes.set(title="bigger is better", xlabel="parameters", ylabel="held-out loss")
+    _log_axis(axes, "x")
+
+
+def _ramp(count: int) -> list[str]:
+    """From the smallest model, dim, to the largest, bright."""
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
+
+    ramp = LinearSegmentedColormap.from_list("size", ["#3d6ea5", CLASSES[0], "#ffffff"])
+    return [to_hex(ramp(share)) for share in np.linspace(0, 1, count)]
+
+
+def _log_axis(axes: Axes, which: str) -> None:
+    """A logarithmic axis with plain numbers: 20, 100k, 3M, 10¹⁵; between the decades only where there is room."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(max(high / max(low, 1e-300), 1.0001))
+    marks = (1, 2, 3, 4, 5, 6, 7, 8, 9) if decades < 0.7 else (1, 2, 5) if decades < 1.6 else (1, 3) if decades < 3 else (1,)
+    axis.set_major_locator(LogLocator(subs=marks, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
+
+
+def _plain(value: float) -> str:
+    if value >= 1e12 or value < 1e-4:
+        power = int(np.floor(np.log10(value) + 1e-9))
+        factor = f"{value / 10.0**power:.2g}"
+        raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"10{raised}" if factor == "1" else f"{factor}·10{raised}"
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= unit:
+            return f"{value / (1e3 if letter == 'k' else unit):g}{letter}"
+    return f"{value:.6g}"

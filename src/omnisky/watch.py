@@ -1,0 +1,51 @@
+"""Progress for people (a bar with the time left) and for machines (a JSON line a step)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+
+def _bar(*columns: str) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = (TextColumn("left"), TimeRemainingColumn())
+    return Progress(*parts, *left, *map(TextColumn, columns), console=Console(stderr=True))
+
+
+@contextmanager
+def training_bar(name: str) -> Iterator[Callable[[Any], None]]:
+    """A watcher for `train`: steps, time left, loss, held-out loss, speed."""
+    with _bar("loss {task.fields[loss]}", "{task.fields[held_out]}", "{task.fields[speed]}") as bar:
+        task = bar.add_task(name, total=None, loss="–", held_out="", speed="")
+        recent: list[float] = []
+
+        def watch(now: Any) -> None:
+            recent.append(now.loss)
+            del recent[:-50]
+            shown = {"loss": f"{sum(recent) / len(recent):.4f}", "speed": f"{now.objects_per_second:.0f}/s"}
+            if now.held_out is not None:
+                shown["held_out"] = f"held out {now.held_out:.4f}"
+            bar.update(task, completed=now.step, total=now.steps, **shown)
+
+        yield watch
+
+
+@contextmanager
+def counting_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A watcher for anything that counts: (done, in all)."""
+    with _bar() as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def lines() -> Iterator[Callable[[Any], None]]:
+    """A watcher that writes one JSON line a step on stdout."""
+    yield lambda now: sys.stdout.write(json.dumps(asdict(now)) + "\n") and sys.stdout.flush()
