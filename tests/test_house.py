@@ -27,12 +27,12 @@ HOUSE = ROOT / "src" / "omnisky"
 # Data runs down this list. A room knows itself and the rooms before it.
 ROOMS = (
     *("errors", "storage", "observe", "codec", "model", "train", "recipes", "embed", "generate"),
-    *("adapt", "search", "plot", "evaluate", "demo", "serve", "cli"),
+    *("adapt", "search", "evaluate", "plot", "page", "watch", "demo", "serve", "cli"),
 )
 
 # Frozen: a new name is a decision, not a side effect. At most 15.
 FRONT_DOOR = (
-    *("Observation", "Image", "Spectrum", "Scalars", "Tokens", "Embedding"),
+    *("read", "Observation", "Image", "Spectrum", "Scalars", "Tokens", "Embedding"),
     *("embed", "load", "save", "train", "generate", "Index", "OmniskyError", "__version__"),
 )
 

@@ -3,7 +3,7 @@
     import omnisky
 
     model = omnisky.load("omnisky-nano")
-    found = omnisky.embed(observation, model)
+    found = omnisky.embed(model, omnisky.read("galaxies/"))
 
 Names below are looked up when first used, so that importing the package costs nothing and never brings in torch.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the table below, once more, for editors and type checkers; 
     from omnisky.generate import generate as generate
     from omnisky.model.store import load as load
     from omnisky.model.store import save as save
+    from omnisky.observe.read import read as read
     from omnisky.observe.types import Image as Image
     from omnisky.observe.types import Observation as Observation
     from omnisky.observe.types import Scalars as Scalars
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # the table below, once more, for editors and type checkers; 
 __version__ = "0.1.0"
 
 _HOME = {
+    "read": "observe.read",
     "Observation": "observe.types",
     "Image": "observe.types",
     "Spectrum": "observe.types",

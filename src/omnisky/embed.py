@@ -19,10 +19,13 @@ from torch import Tensor, nn
 from omnisky.codec.tokens import Tokens, encode_all
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.model import store
-from omnisky.observe.loader import Source
+from omnisky.observe.loader import Source, turned
 from omnisky.observe.types import Observation
 from omnisky.storage import atomic
 from omnisky.train.devices import here
+
+TURNS = (0, 5, 2, 7, 1, 4, 3, 6)
+"""the order in which views are added: turns and mirrors by turns"""
 
 Watch = Callable[[int, int], None]
 """(objects done, objects in all)"""
@@ -135,6 +138,38 @@ def embed_file(
         file.unlink()
     parts.rmdir()
     return path
+
+
+def token_states(
+    model: nn.Module,
+    seen: Observation,
+    *,
+    blocks: int | None = None,
+    views: int = 1,
+    batch: int = 128,
+    precision: str = "bf16",
+    watch: Watch | None = None,
+) -> Float[np.ndarray, "row token width"]:
+    """The states of every token, as float16, for heads that read tokens: (object · views, token, width).
+
+    With `views` > 1 each object comes that many times in a row, its images turned and mirrored (1 … 8 ways).
+    """
+    if not 1 <= views <= 8:
+        raise BadValue("views", saw=views, want="1 … 8: a square has eight symmetries")
+    place, layer = here(precision), model.centre if blocks is None else blocks
+    device = next(model.parameters()).device
+    pieces = []
+    for start in range(0, len(seen), batch):
+        rows = seen.take(slice(start, start + batch))
+        each = []
+        with torch.inference_mode(), place.autocast():
+            for k in TURNS[:views]:
+                tokens = encode_all(model.codecs, turned(rows, k)).to(device)
+                each.append(model.states(tokens, blocks=layer).half().cpu().numpy())
+        pieces.append(np.stack(each, axis=1).reshape(-1, *each[0].shape[1:]))
+        if watch is not None:
+            watch(start + len(rows), len(seen))
+    return np.concatenate(pieces)
 
 
 def signature(model: nn.Module, blocks: int | None = None, precision: str = "fp32") -> str:

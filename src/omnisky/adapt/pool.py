@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
+from safetensors.torch import save_file
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from omnisky.errors import ShapeMismatch
+from omnisky.errors import ProvenanceError, ShapeMismatch
+from omnisky.model import store
+from omnisky.storage import atomic
 
 
 class AttentivePool(nn.Module):
@@ -75,6 +80,30 @@ class AttentiveProbe(ClassifierMixin, BaseEstimator):
     def predict(self, x: Float[np.ndarray, "row token width"]) -> Integer[np.ndarray, " object"]:
         """The likeliest class."""
         return self.classes_[self.predict_proba(x).argmax(1)]
+
+    def save(self, folder: str | Path, *, signature: str, names: tuple[str, ...] = ()) -> Path:
+        """Write the fitted probe, signed by what made its tokens; `names` are those of the classes."""
+        check_is_fitted(self)
+        width = self.model_.norm.normalized_shape[0]
+        told = {"signature": signature, "names": list(names), "classes": self.classes_.tolist(), "width": width}
+        with atomic(folder) as draft:
+            draft.mkdir()
+            save_file(self.model_.state_dict(), draft / "probe.safetensors")
+            (draft / "probe.json").write_text(json.dumps(told | {"settings": self.get_params()}, indent=1) + "\n")
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, signature: str) -> AttentiveProbe:
+        """What `save` wrote, with `names_`. Raises ProvenanceError when other tokens than `signature`'s are to be read."""
+        told = json.loads((Path(folder) / "probe.json").read_text())
+        if told["signature"] != signature:
+            raise ProvenanceError(f"{folder} reads other tokens", saw=signature, want=told["signature"], hint="fit it anew")
+        probe = cls(**told["settings"])
+        probe.classes_, probe.names_ = np.asarray(told["classes"]), tuple(told["names"])
+        probe.model_ = AttentivePool(told["width"], len(probe.classes_), probe.heads, probe.hidden, probe.dropout)
+        store.fill(probe.model_, store.read_weights(Path(folder) / "probe.safetensors"), folder)
+        probe.model_.eval()
+        return probe
 
     def _learn(self, x: Tensor, target: Tensor, away: np.ndarray, draw: np.random.Generator) -> None:
         use, judge = np.nonzero(~away)[0], np.nonzero(away)[0]

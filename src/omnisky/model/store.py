@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
+from omnisky.codec.scalar import ClassIds
 from omnisky.codec.stretch import Asinh, Linear
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
+from omnisky.model.baseline import SmallCNNConfig
 from omnisky.model.junction import Modality
 from omnisky.model.transformer import CoreConfig
 from omnisky.storage import atomic
@@ -25,8 +27,8 @@ from omnisky.storage import atomic
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality),
-        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, Linear, Asinh),
+        *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig),
+        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Linear, Asinh),
     )
 }
 """every dataclass a config.json may name"""

@@ -158,5 +158,13 @@ def turn(part: Image, turns: Integer[np.ndarray, " object"]) -> Image:
 
 def random_turns(seen: Observation, draw: Draws) -> Observation:
     """Augment: every image by a random symmetry of the square."""
-    turns = draw.integers(8, size=len(seen))
+    return _turned(seen, draw.integers(8, size=len(seen)))
+
+
+def turned(seen: Observation, k: int) -> Observation:
+    """All images by the same symmetry of the square, 0 … 7; 0 leaves them as they are."""
+    return seen if k == 0 else _turned(seen, np.full(len(seen), k))
+
+
+def _turned(seen: Observation, turns: Integer[np.ndarray, " object"]) -> Observation:
     return seen | {name: turn(part, turns) for name, part in seen.parts.items() if isinstance(part, Image)}

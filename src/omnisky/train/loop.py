@@ -70,14 +70,18 @@ class Learner:
 
 
 def train(
-    run: Run, folder: str | Path, source: Observation | None = None, watch: Callable[[Progress], None] | None = None
+    run: Run,
+    folder: str | Path,
+    source: Observation | None = None,
+    start: nn.Module | None = None,
+    watch: Callable[[Progress], None] | None = None,
 ) -> nn.Module:
     """Train, or go on training, and return the model in eval mode; it is also saved as `folder`/model.
 
-    `source` replaces `run.data`. Raises ResumeMismatch when the folder holds another run, NonFiniteLoss, StorageError.
+    `source` replaces `run.data`; `start` gives the weights to begin with. Raises ResumeMismatch when the folder holds another run, NonFiniteLoss, StorageError.
     """
     folder = Path(folder)
-    learner = _begin(run, folder, source)
+    learner = _begin(run, folder, source, start)
     for seen in _until(run.steps, learner):
         progress = _step(learner, seen)
         if watch is not None:
@@ -90,7 +94,7 @@ def train(
     return learner.model.eval()
 
 
-def _begin(run: Run, folder: Path, source: Observation | None) -> Learner:
+def _begin(run: Run, folder: Path, source: Observation | None, start: nn.Module | None) -> Learner:
     if source is None and not run.data:
         raise BadValue("no data", want="data=PATH, or source=observations", hint=f"omnisky train {run.name} data=…")
     seen = read(run.data) if source is None else source
@@ -98,6 +102,8 @@ def _begin(run: Run, folder: Path, source: Observation | None) -> Learner:
     place = here(run.precision)
     model = run.model.build(run.seed).to(place.device)
     model.codecs = run.codecs
+    if start is not None:
+        store.fill(model, start.state_dict(), "the model to start from")
     loader = Loader(
         seen.take(~away),
         run.batch,

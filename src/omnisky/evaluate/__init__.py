@@ -1,0 +1,1 @@
+"""HOW GOOD IS IT: whole comparisons, run by one call, with error bars."""

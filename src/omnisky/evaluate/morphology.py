@@ -1,0 +1,185 @@
+"""Morphology from frozen embeddings, beside yardsticks that saw the same labels and the same pixels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import nn
+
+from omnisky.adapt.pool import AttentiveProbe
+from omnisky.adapt.probe import LinearProbe
+from omnisky.adapt.score import Score, accuracy, balanced_accuracy
+from omnisky.codec.tokens import encode_all
+from omnisky.embed import TURNS
+from omnisky.errors import BadValue, MissingModality
+from omnisky.observe.loader import turned
+from omnisky.observe.sky import held_out
+from omnisky.observe.types import Observation
+from omnisky.recipes import recipe
+from omnisky.train.loop import Progress, train
+
+HELD_OUT = 0.2
+"""share of the objects that are tested on, by `observe.sky.held_out`: no recipe of ours trains on them"""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one method said of the test objects."""
+
+    name: str
+    labels: int
+    """how many training labels it saw"""
+    said: Integer[np.ndarray, " object"]
+    chance: Float[np.ndarray, "object classes"]
+    accuracy: Score
+    balanced: Score
+    seconds: float
+    """to fit and to answer; embedding not counted"""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Labelled images, split once for all methods."""
+
+    seen: Observation
+    label: Integer[np.ndarray, " object"]
+    test: Bool[np.ndarray, " object"]
+    """True for held-out objects"""
+    learn: Integer[np.ndarray, " labelled"]
+    """rows whose labels may be used"""
+
+    @classmethod
+    def of(cls, seen: Observation, share: float = 1.0, seed: int = 0) -> Task:
+        """A task from the column "class"; `share` of the training labels, drawn class by class. Raises BadValue."""
+        if "scalars" not in seen or "class" not in seen["scalars"].names:
+            raise MissingModality("no labels here", saw=tuple(seen.parts), want='a "scalars" part with a column "class"')
+        label = seen["scalars"]["class"].astype(int)
+        test = held_out(seen, HELD_OUT)
+        if not 0 < share <= 1 or not test.any() or test.all():
+            raise BadValue(saw=f"share {share}, {int(test.sum())} of {len(seen)} held out", want="0 < share ≤ 1, both sides")
+        draw, rows = np.random.default_rng(seed), []
+        for kind in np.unique(label):
+            here = draw.permutation(np.nonzero((label == kind) & ~test)[0])
+            rows.append(here[: max(round(share * len(here)), 2)])
+        return cls(seen, label, test, np.sort(np.concatenate(rows)))
+
+    @property
+    def classes(self) -> int:
+        return int(self.label.max()) + 1
+
+
+Say = Callable[[Task], Float[np.ndarray, "object classes"]]
+"""a method: fits on `task.learn`, returns the chance of each class for the test objects"""
+
+
+def judge(name: str, task: Task, say: Say) -> Answer:
+    """Run a method on a task and score it."""
+    start = time.perf_counter()
+    chance = say(task)
+    said, truth = chance.argmax(1), task.label[task.test]
+    seconds = time.perf_counter() - start
+    return Answer(
+        name, len(task.learn), said, chance, accuracy(truth, said), balanced_accuracy(truth, said), seconds
+    )
+
+
+def majority(task: Task) -> Float[np.ndarray, "object classes"]:
+    """Always the commonest class."""
+    counts = np.bincount(task.label[task.learn], minlength=task.classes)
+    return np.tile(counts / counts.sum(), (int(task.test.sum()), 1))
+
+
+def pixel_components(seen: Observation, fit: Bool[np.ndarray, " object"]) -> Float[np.ndarray, "object component"]:
+    """40 principal components of the images at 16×16 px, fitted where `fit`."""
+    from sklearn.decomposition import PCA
+
+    flux = seen["image"].flux
+    n, c, size, _ = flux.shape
+    if size % 16:
+        raise BadValue("image size", saw=size, want="a multiple of 16 px")
+    small = flux.reshape(n, c, 16, size // 16, 16, size // 16).mean((3, 5)).reshape(n, -1)
+    pca = PCA(40, random_state=0).fit(small[fit])
+    return pca.transform(small).astype(np.float32)
+
+
+def linear_on(x: Float[np.ndarray, "object width"]) -> Say:
+    """Logistic regression on features."""
+    return lambda task: _full(LinearProbe().fit(x[task.learn], task.label[task.learn]), x[task.test], task)
+
+
+def trees_on(x: Float[np.ndarray, "object width"]) -> Say:
+    """Gradient-boosted trees on features (scikit-learn's histogram kind, its defaults)."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    def say(task: Task) -> Float[np.ndarray, "object classes"]:
+        trees = HistGradientBoostingClassifier(random_state=0)
+        return _full(trees.fit(x[task.learn], task.label[task.learn]), x[task.test], task)
+
+    return say
+
+
+def attentive_on(states: Float[np.ndarray, "row token width"], views: int, **settings: float) -> Say:
+    """The attentive probe on token states; `views` rows an object."""
+
+    def say(task: Task) -> Float[np.ndarray, "object classes"]:
+        by_object = states.reshape(-1, views, *states.shape[1:])
+        probe = AttentiveProbe(views=views, **settings)
+        probe.fit(by_object[task.learn].reshape(-1, *states.shape[1:]), task.label[task.learn])
+        return _full(probe, by_object[task.test].reshape(-1, *states.shape[1:]), task)
+
+    return say
+
+
+def cnn_in(folder: Path, steps: int, views: int = 1, watch: Callable[[Progress], None] | None = None) -> Say:
+    """The supervised CNN of `recipes.baseline`, trained by our loop; its answers are means over `views` turns."""
+
+    def say(task: Task) -> Float[np.ndarray, "object classes"]:
+        run = recipe("galaxy-cnn")
+        run = replace(run, model=replace(run.model, classes=task.classes), steps=steps, held_out=0.0, save_every=steps)
+        run = replace(run, batch=min(run.batch, len(task.learn)), judge_every=steps)
+        run = replace(run, codecs=(run.codecs[0], replace(run.codecs[1], classes=task.classes)))
+        model = train(run, folder, source=task.seen.take(task.learn), watch=watch)
+        return _asked(model, task.seen.take(task.test), views)
+
+    return say
+
+
+@contextmanager
+def _quiet(model: nn.Module) -> Iterator[None]:
+    model.eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+def _asked(model: nn.Module, seen: Observation, views: int, batch: int = 256) -> Float[np.ndarray, "object classes"]:
+    said = []
+    with _quiet(model):
+        for start in range(0, len(seen), batch):
+            rows = seen.take(slice(start, start + batch))
+            pixels = [encode_all(model.codecs[:1], turned(rows, k)) for k in TURNS[:views]]
+            said.append(torch.stack([model(t).float().softmax(-1) for t in pixels]).mean(0).numpy())
+    return np.concatenate(said)
+
+
+def _full(probe: LinearProbe, x: np.ndarray, task: Task) -> Float[np.ndarray, "object classes"]:
+    """Chances of all classes of the task, also those the probe never saw."""
+    chance = np.zeros((int(task.test.sum()), task.classes), dtype=np.float64)
+    chance[:, probe.classes_] = probe.predict_proba(x)
+    return chance
+
+
+def mean_and_spread(states: Float[np.ndarray, "row token width"], views: int) -> Float[np.ndarray, "object width2"]:
+    """Per object: the mean over tokens, and their standard deviation, both averaged over views."""
+    pieces = []
+    for start in range(0, len(states), 1024 * views):
+        x = states[start : start + 1024 * views].astype(np.float32)
+        both = np.concatenate([x.mean(1), x.std(1)], axis=1)
+        pieces.append(both.reshape(-1, views, both.shape[1]).mean(1))
+    return np.concatenate(pieces)
