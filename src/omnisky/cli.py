@@ -91,3 +91,88 @@ def recipes() -> None:
 
     for name, make in RECIPES.items():
         print(f"{name:16} {(make.__doc__ or '').strip().splitlines()[0] if make.__doc__ else ''}")
+
+
+@app.command
+def embed(model: str, data: Path, out: Path, *, blocks: int | None = None, batch: int = 64, bf16: bool = False) -> None:
+    """Embed observations into a Parquet catalogue: object_id, ra, dec, embedding. Called again, it goes on.
+
+    Parameters
+    ----------
+    model
+        A shipped model, a folder, or a Hugging Face repository.
+    data
+        What to embed: a folder or file that `omnisky.read` opens.
+    out
+        The Parquet file.
+    blocks
+        How many blocks to go through; the model's own embedding layer if not given.
+    batch
+        Objects at a time.
+    bf16
+        Half precision: faster, and another signature.
+    """
+    from omnisky.embed import embed_file
+    from omnisky.model.store import load
+    from omnisky.observe.read import read
+    from omnisky.train.devices import keep_memory
+    from omnisky.watch import counting_bar
+
+    keep_memory()
+    with counting_bar("embed") as watch:
+        precision = "bf16" if bf16 else "fp32"
+        embed_file(load(model), read(data), out, blocks=blocks, batch=batch, precision=precision, watch=watch)
+    print(f"{out}: read it with omnisky.Embedding.load({str(out)!r})")
+
+
+@app.command
+def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | None = None) -> None:
+    """See a foundation model at work: look-alikes, a map, completions and morphologies of real galaxies, on one page.
+
+    Parameters
+    ----------
+    data
+        Labelled galaxies to run on instead, with accuracies beside yardsticks; e.g. a Galaxy Zoo 2 folder.
+    out
+        The folder of the page.
+    steps
+        Training steps: of the model on the sample sky (30), or of the supervised CNN yardstick with --data (3000).
+    """
+    from omnisky.demo import labelled_demo, sample_demo
+    from omnisky.train.devices import keep_memory
+    from omnisky.watch import show_story
+
+    keep_memory()
+    story = sample_demo(out, steps or 30) if data is None else labelled_demo(out, data, cnn_steps=steps or 3000)
+    show_story(story)
+
+
+evaluate = App(name="evaluate", help="Measure how good models are.")
+app.command(evaluate)
+
+
+@evaluate.command
+def scaling(data: Path, *, out: Path = Path("runs/scaling"), galaxies: int = 60_000) -> None:
+    """Train five sizes on the same galaxies and plot the scaling law. Called again, it goes on.
+
+    Parameters
+    ----------
+    data
+        Labelled galaxies, as for `omnisky demo --data`.
+    out
+        The folder of the runs and of scaling.png.
+    galaxies
+        How many each size sees.
+    """
+    from omnisky.demo import draw_scaling
+    from omnisky.evaluate.scaling import law
+    from omnisky.observe.read import read
+    from omnisky.train.devices import keep_memory
+    from omnisky.watch import show_table, training_bars
+
+    keep_memory()
+    with training_bars() as watch:
+        points = law(read(data), out, galaxies, watch)
+    drawn = draw_scaling(points, out / "scaling.png")
+    show_table(*drawn.table)
+    print(f"{drawn.figure}: {drawn.words}")

@@ -50,9 +50,7 @@ class Embedding:
 
     def take(self, index: Any) -> Embedding:
         """The chosen objects, in the order asked for."""
-        return Embedding(
-            self.vectors[index], self.object_id[index], self.ra[index], self.dec[index], self.signature
-        )
+        return Embedding(self.vectors[index], self.object_id[index], self.ra[index], self.dec[index], self.signature)
 
     def table(self) -> pa.Table:
         """object_id, ra, dec and `embedding`, a fixed-size list of float32; the signature is in the metadata."""

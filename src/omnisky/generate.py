@@ -36,8 +36,8 @@ def generate(
     (the order of names). `positions` are those of the new tokens; integer ones go on by themselves, wavelengths must be
     given. Each new token costs one token's work: earlier keys and values are remembered.
 
-    Raises BadValue (count < 1, a later modality already there, temperature < 0), MissingModality (nothing to start from,
-    a modality the model does not know, absent tokens), ContextOverflow.
+    Raises BadValue (count < 1, a later modality already there, temperature < 0), MissingModality (nothing to start
+    from, a modality the model does not know, absent tokens), ContextOverflow.
     """
     _check(model, tokens, name, count, temperature)
     modality = model.junction.modalities[name]
@@ -64,7 +64,9 @@ def _check(model: Autoregressive, tokens: Tokens, name: str, count: int, tempera
     if name not in model.junction.modalities:
         raise MissingModality("the model does not know it", saw=name, want=tuple(model.junction.modalities))
     if not tokens.objects or not sum(map(len, tokens.spans.values())):
-        raise MissingModality("nothing to start from", saw="no tokens", want="at least one token, e.g. the centre patch")
+        raise MissingModality(
+            "nothing to start from", saw="no tokens", want="at least one token, e.g. the centre patch"
+        )
     later = [other for other in tokens.spans if other > name]
     if later:
         raise BadValue(f"{name!r} comes before what is there", saw=tuple(later), want=f"modalities up to {name!r} only")

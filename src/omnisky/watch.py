@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 
 def _bar(*columns: str) -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = (TextColumn("left"), TimeRemainingColumn())
@@ -49,3 +56,30 @@ def counting_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 def lines() -> Iterator[Callable[[Any], None]]:
     """A watcher that writes one JSON line a step on stdout."""
     yield lambda now: sys.stdout.write(json.dumps(asdict(now)) + "\n") and sys.stdout.flush()
+
+
+@contextmanager
+def training_bars() -> Iterator[Callable[[str], Callable[[Any], None]]]:
+    """Watchers for several runs, one bar each."""
+    with ExitStack() as open_bars:
+        yield lambda name: open_bars.enter_context(training_bar(name))
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table in the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*headers, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def show_story(story: Any) -> None:
+    """What a demo found, as its tables and where its page is."""
+    for section in story.sections:
+        if section.table is not None:
+            show_table(section.table.headers, section.table.rows)
+    show_table(("step", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in story.seconds.items()])
+    sys.stdout.write(f"open {story.folder / 'index.html'}\n")

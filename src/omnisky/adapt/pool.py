@@ -51,17 +51,27 @@ class AttentiveProbe(ClassifierMixin, BaseEstimator):
     averages over them.
     """
 
-    def __init__(
-        self, heads: int = 8, hidden: int = 256, dropout: float = 0.2, epochs: int = 20, batch: int = 256,
-        rate: float = 1e-3, weight_decay: float = 0.05, views: int = 1, seed: int = 0,
-    ) -> None:  # fmt: skip
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every setting by name here
+        self,
+        heads: int = 8,
+        hidden: int = 256,
+        dropout: float = 0.2,
+        epochs: int = 20,
+        batch: int = 256,
+        rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        views: int = 1,
+        seed: int = 0,
+    ) -> None:
         self.heads, self.hidden, self.dropout, self.epochs, self.batch = heads, hidden, dropout, epochs, batch
         self.rate, self.weight_decay, self.views, self.seed = rate, weight_decay, views, seed
 
     def fit(self, x: Float[np.ndarray, "row token width"], y: np.ndarray) -> AttentiveProbe:
         """x (object · views, token, width) in any float type, y labels (object,). Raises ShapeMismatch."""
         if x.ndim != 3 or len(x) != len(y) * self.views:
-            raise ShapeMismatch(saw=f"x {x.shape}, {len(y)} labels, {self.views} views", want="(labels·views, token, width)")
+            raise ShapeMismatch(
+                saw=f"x {x.shape}, {len(y)} labels, {self.views} views", want="(labels·views, token, width)"
+            )
         self.classes_, target = np.unique(y, return_inverse=True)
         draw = np.random.default_rng(self.seed)
         away = draw.permutation(len(y)) < max(len(y) // 10, 1)
@@ -94,10 +104,12 @@ class AttentiveProbe(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, folder: str | Path, *, signature: str) -> AttentiveProbe:
-        """What `save` wrote, with `names_`. Raises ProvenanceError when other tokens than `signature`'s are to be read."""
+        """What `save` wrote, with `names_`. Raises ProvenanceError for the tokens of another model."""
         told = json.loads((Path(folder) / "probe.json").read_text())
         if told["signature"] != signature:
-            raise ProvenanceError(f"{folder} reads other tokens", saw=signature, want=told["signature"], hint="fit it anew")
+            raise ProvenanceError(
+                f"{folder} reads other tokens", saw=signature, want=told["signature"], hint="fit it anew"
+            )
         probe = cls(**told["settings"])
         probe.classes_, probe.names_ = np.asarray(told["classes"]), tuple(told["names"])
         probe.model_ = AttentivePool(told["width"], len(probe.classes_), probe.heads, probe.hidden, probe.dropout)

@@ -179,7 +179,7 @@ class SpectralSections:
     promised_error: ClassVar[str] = "1e-6 of the flux in float32 when not standardised"
 
     def encode(self, seen: Observation) -> Tokens:
-        """One span, `name`, of ⌈wave/size⌉ tokens. Raises TooSmall and BadPixels (unusable pixels must be 0, not NaN)."""
+        """One span, `name`, of ⌈wave/size⌉ tokens. Raises TooSmall, and BadPixels for NaN where `good`."""
         spectrum: Spectrum = seen[self.part]
         if spectrum.flux.shape[1] < 1:
             raise TooSmall(saw="an empty spectrum", want="at least one pixel")

@@ -27,7 +27,7 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True)
 class Asinh:
-    """asinh(x / softening), linear below the softening and logarithmic above: Lupton, Gunn & Szalay 1999, AJ 118, 1406."""
+    """asinh(x / softening), linear below the softening, logarithmic above: Lupton, Gunn & Szalay 1999, AJ 118, 1406."""
 
     softening: tuple[float, ...] = (1.0,)
     """in the unit of the image, about the noise of a pixel; one per band or one for all"""

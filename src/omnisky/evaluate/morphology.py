@@ -59,11 +59,15 @@ class Task:
     def of(cls, seen: Observation, share: float = 1.0, seed: int = 0) -> Task:
         """A task from the column "class"; `share` of the training labels, drawn class by class. Raises BadValue."""
         if "scalars" not in seen or "class" not in seen["scalars"].names:
-            raise MissingModality("no labels here", saw=tuple(seen.parts), want='a "scalars" part with a column "class"')
+            raise MissingModality(
+                "no labels here", saw=tuple(seen.parts), want='a "scalars" part with a column "class"'
+            )
         label = seen["scalars"]["class"].astype(int)
         test = held_out(seen, HELD_OUT)
         if not 0 < share <= 1 or not test.any() or test.all():
-            raise BadValue(saw=f"share {share}, {int(test.sum())} of {len(seen)} held out", want="0 < share ≤ 1, both sides")
+            raise BadValue(
+                saw=f"share {share}, {int(test.sum())} of {len(seen)} held out", want="0 < share ≤ 1, both sides"
+            )
         draw, rows = np.random.default_rng(seed), []
         for kind in np.unique(label):
             here = draw.permutation(np.nonzero((label == kind) & ~test)[0])
@@ -85,9 +89,7 @@ def judge(name: str, task: Task, say: Say) -> Answer:
     chance = say(task)
     said, truth = chance.argmax(1), task.label[task.test]
     seconds = time.perf_counter() - start
-    return Answer(
-        name, len(task.learn), said, chance, accuracy(truth, said), balanced_accuracy(truth, said), seconds
-    )
+    return Answer(name, len(task.learn), said, chance, accuracy(truth, said), balanced_accuracy(truth, said), seconds)
 
 
 def majority(task: Task) -> Float[np.ndarray, "object classes"]:

@@ -112,7 +112,7 @@ class AutoregressiveConfig(PatchConfig):
 class Autoregressive(PatchModel):
     """Predict the next token: a patch, a stretch of spectrum, a number, or an id."""
 
-    def predict(self, tokens: Tokens) -> Mapping[str, Float[Tensor, "object token out"]]:
+    def predict(self, tokens: Tokens) -> Mapping[str, Float[Tensor, "object _token _out"]]:
         """What is said of each token from those before it; the sequence's first token has nothing before it.
 
         So the first modality has one prediction less than tokens. Ids are predicted as logits.
@@ -263,7 +263,7 @@ class MaskedPatch(PatchModel):
 
     def fill(
         self, tokens: Tokens, held_out: Bool[Tensor, "object token"]
-    ) -> Mapping[str, Float[Tensor, "object token out"]]:
+    ) -> Mapping[str, Float[Tensor, "object _token _out"]]:
         """What is said of every token when `held_out` ones are hidden; their positions stay known."""
         layout = self.junction.layout(tokens)
         x = self.junction.enter(tokens)

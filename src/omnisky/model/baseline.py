@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,7 @@ class SmallCNN(nn.Module):
         self.config = config
         self.codecs: tuple[Codec, ...] = ()
         widths = (config.bands, *config.widths)
-        self.stages = nn.Sequential(*(Stage(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.stages = nn.Sequential(*(Stage(a, b) for a, b in pairwise(widths)))
         self.answers = nn.Linear(widths[-1], config.classes)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "object classes"]:

@@ -59,10 +59,11 @@ _ROWS = (
     Survey(
         name="hubble-deep-field",
         bands=("red", "green", "blue"),
-        filters=("F814W", "F606W", "F450W"),
         unit="display",
-        citation="Williams et al. 1996, AJ 112, 1335; image NASA/ESA, R. Williams (STScI), as shipped by scikit-image",
-        licence="public domain (NASA), see scikit-image data LICENSE",
+        pixel_scale_arcsec=0.142953,
+        citation="Illingworth et al. 2013, ApJS 209, 6; image NASA, ESA, G. Illingworth, D. Magee, P. Oesch, "
+        "R. Bouwens and the HUDF09 team (release 2012-37, the eXtreme Deep Field), as shipped by scikit-image",
+        licence="public domain (NASA), see scikit-image's data licence",
     ),
     Survey(
         name="desi",

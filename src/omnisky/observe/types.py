@@ -102,7 +102,7 @@ class Image(Part):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spectrum(Part):
-    """Spectra in the observed frame, vacuum wavelengths; shorter ones are padded at the end and `good` is False there."""
+    """Spectra in the observed frame, vacuum wavelengths; shorter ones are padded at the end, `good` is False there."""
 
     flux: Float[np.ndarray, "object wave"]
     """1e-17 erg s⁻¹ cm⁻² Å⁻¹"""

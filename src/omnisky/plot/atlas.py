@@ -23,6 +23,7 @@ from omnisky.plot.style import (
     same_length,
     sheet,
     stamp,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -58,17 +59,17 @@ def map_with_thumbnails(
         cell = _BOX / cells
         for index in _one_per_cell(place, cells):
             column, row = np.minimum(place[index] * cells, cells - 1).astype(int)
-            frame = "" if colour is None else class_colour(int(colour[index]))
-            corner = _EDGE + column * cell + 0.03 * cell, _EDGE + row * cell + 0.03 * cell
-            stamp(axes, display(images[index][None])[0], *corner, 0.94 * cell, frame, 0.9)
+            x, y, size = _EDGE + (column + 0.03) * cell, _EDGE + (row + 0.03) * cell, 0.9 * cell
+            stamp(axes, display(images[index][None])[0], x, y, size)
+            if colour is not None:
+                shade = class_colour(int(colour[index]))
+                axes.plot([x, x + size], [y + size] * 2, color=shade, linewidth=1.5, solid_capstyle="butt", zorder=4)
         left = _EDGE + _BOX + 0.3
         _dots(axes, place * _SIDE + (left, _EDGE), colour)
-        below = _legend(axes, left, _EDGE + _SIDE + 0.3, colour, names)
-        said = [note, "Neighbours look alike to the model. Distances between islands are not physical."]
+        below = _legend(axes, left, _EDGE + _SIDE + 0.3, len(xy), colour, names)
+        said = [note, "Neighbours look alike; distances between islands are not physical."]
         for text in filter(None, said):
-            text = fitted(text, _SIDE, 9, 12)
-            axes.text(left, below, text, color=SOFT, va="top", linespacing=1.45)
-            below += 0.185 * (1 + text.count("\n")) + 0.12
+            below = write(axes, left, below, fitted(text, _SIDE, 9, 9), color=SOFT) + 0.1
     return Path(path)
 
 
@@ -91,10 +92,10 @@ def _one_per_cell(place: Float[np.ndarray, "object 2"], cells: int) -> Integer[n
 
 def _dots(axes: Axes, at: Float[np.ndarray, "object 2"], colour: Integer[np.ndarray, " object"] | None) -> None:
     """Every object, in inches; where no classes are known, how many there are."""
-    if colour is not None:
+    if colour is not None or len(at) < 2000:
         order = np.random.default_rng(0).permutation(len(at))  # no class lies on top of the others
-        shade = [class_colour(int(kind)) for kind in colour[order]]
-        axes.scatter(*at[order].T, s=np.clip(4000 / len(at), 0.6, 9), c=shade, linewidths=0, alpha=0.8)
+        shade = CLASSES[0] if colour is None else [class_colour(int(kind)) for kind in colour[order]]
+        axes.scatter(*at[order].T, s=np.clip(8000 / len(at), 1, 9), c=shade, linewidths=0, alpha=0.8)
         return
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -106,17 +107,18 @@ def _legend(
     axes: Axes,
     left: float,
     top: float,
+    count: int,
     colour: Integer[np.ndarray, " object"] | None,
     names: Sequence[str] | None,
 ) -> float:
     """One line a class with its count; returns where the next line may start."""
     if colour is None:
-        axes.text(left, top, "brighter: more galaxies", color=SOFT, va="center")
+        said = f"{count:,} objects" + (", brighter: more of them" if count >= 2000 else "")
+        axes.text(left, top, said, color=SOFT, va="center_baseline")
         return top + 0.3
-    for kind, count in zip(*np.unique(colour, return_counts=True), strict=True):
+    for kind, many in zip(*np.unique(colour, return_counts=True), strict=True):
         name = "not classified" if kind < 0 else names[kind] if names is not None else f"class {kind}"
         axes.plot(left + 0.06, top, "s", color=class_colour(int(kind)), markersize=6.5)
-        axes.text(left + 0.22, top, fitted(name, _SIDE - 0.85), va="center_baseline")
-        axes.text(left + _SIDE, top, f"{count:,}", color=SOFT, ha="right", va="center_baseline")
-        top += 0.24
+        axes.text(left + _SIDE, top, f"{many:,}", color=SOFT, ha="right", va="center_baseline")
+        top = write(axes, left + 0.22, top, fitted(name, _SIDE - 0.85, 9, 2), 0.17) + 0.07
     return top + 0.16

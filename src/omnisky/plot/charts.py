@@ -75,7 +75,8 @@ def confusion(matrix: Integer[np.ndarray, "truth predicted"], names: Sequence[st
         axes.grid(which="minor", color=GROUND, linewidth=2.5, alpha=1)
         axes.tick_params(which="minor", length=0)
         axes.spines[:].set_visible(False)
-        figure.text(0.14 / wide, 1 - 0.3 / high, "truth ↓   predicted →", color=ACCENT, size=9)
+        figure.text(left / wide, 1 - 0.27 / high, "predicted →", color=ACCENT, size=9)
+        figure.text((left - 0.09) / wide, 1 - (head - 0.14) / high, "truth ↓", color=ACCENT, size=9, ha="right")
     return Path(path)
 
 
@@ -89,42 +90,43 @@ def yardsticks(
     """A dot and its error bar for each method, best at the top; a second dot where it was also tried with few labels."""
     same_length(rows=rows)
     rows = sorted(rows, key=lambda row: row.value)
-    names, left, top = [fitted(row.name, 2.75, 9.5, 2) for row in rows], 3.05, 0.8
-    high = 0.46 * len(rows) + top + 0.75
-    with sheet(path, 9, high) as figure:
-        axes = figure.add_axes((left / 9, 0.6 / high, (9 - left - 0.85) / 9, (high - 0.6 - top) / high))
+    left, right, top, bottom, tall = 3.0, 2.5, 0.5, 0.6, 0.46
+    high = tall * len(rows) + top + bottom
+    with sheet(path, 10, high) as figure:
+        box = left / 10, bottom / high, (10 - left - right) / 10, tall * len(rows) / high
+        axes = figure.add_axes(box)
         for place, row in enumerate(rows):
-            axes.axhline(place, color=FAINT, linewidth=0.6)
-            low = [value for value in (row.value, row.few_value) if np.isfinite(value)]
-            axes.plot([min(low), max(low)], [place] * 2, color=FAINT, linewidth=2.2, zorder=2)
-            _dot(axes, row.few_value, row.few_error, place, _FEW, hollow=True)
+            ends = [value for value in (row.value, row.few_value) if np.isfinite(value)]
+            axes.plot([min(ends), max(ends)], [place] * 2, color=FAINT, linewidth=2.2, zorder=2)
+            _dot(axes, row.few_value, row.few_error, place, _FEW, size=8, face=GROUND)
             _dot(axes, row.value, row.error, place, ACCENT if row.ours else _MANY)
-        edge = max(row.value + row.error for row in rows)
+            for column, (value, error, ink) in enumerate(
+                ((row.value, row.error, ACCENT if row.ours else _MANY), (row.few_value, row.few_error, _FEW))
+            ):
+                x = 1 + (0.2 + 1.15 * column) / (10 - left - right)
+                said = "" if np.isnan(value) else f"{value:.3f}" + (f" ± {error:.3f}" if error else "")
+                axes.text(x, place, said, color=ink, va="center_baseline", transform=axes.get_yaxis_transform())
         low = min(np.nanmin([row.value - row.error, row.few_value - row.few_error]) for row in rows)
-        pad = max(0.08 * (edge - low), 0.02)
-        axes.set(xlim=(max(0, low - pad), edge + pad), ylim=(-0.6, len(rows) - 0.4), xlabel=quantity)
-        axes.set_yticks(range(len(rows)), names, size=9.5)
-        for place, (row, label) in enumerate(zip(rows, axes.get_yticklabels(), strict=True)):
+        edge = max(np.nanmax([row.value + row.error, row.few_value + row.few_error]) for row in rows)
+        pad = max(0.06 * (edge - low), 0.02)
+        axes.set(xlim=(max(0, low - pad), edge + pad), ylim=(-0.5, len(rows) - 0.5), xlabel=quantity)
+        axes.set_yticks(range(len(rows)), [fitted(row.name, left - 0.3, 9.5, 2) for row in rows], size=9.5)
+        for row, label in zip(rows, axes.get_yticklabels(), strict=True):
             label.set_color(ACCENT if row.ours else INK)
-            said = f"{row.value:.3f}" + (f" ± {row.error:.3f}" if row.error else "")
-            ink = ACCENT if row.ours else SOFT
-            axes.text(1.015, place, said, color=ink, size=8.5, va="center", transform=axes.get_yaxis_transform())
-        axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0, pad=8)
         axes.spines["left"].set_visible(False)
         dots = [axes.plot([], [], "o", color=_MANY, label=many, markersize=6.5)[0]]
         if any(np.isfinite(row.few_value) for row in rows):
-            dots += axes.plot([], [], "o", color=_FEW, label=few, markersize=6.5, markerfacecolor=GROUND)
-        place = (0, 1.0 + 0.12 / (high - top - 0.6))
-        axes.legend(handles=dots, loc="lower left", bbox_to_anchor=place, ncols=2, borderpad=0, handletextpad=0.2)
+            dots += axes.plot([], [], "o", color=_FEW, label=few, markersize=8, markerfacecolor=GROUND)
+        look: dict[str, Any] = {"ncols": 2, "borderpad": 0, "borderaxespad": 0.6, "handletextpad": 0.2}
+        axes.legend(handles=dots, loc="lower left", bbox_to_anchor=(0, 1), **look)
     return Path(path)
 
 
-def _dot(axes: Axes, value: float, error: float, place: float, colour: str, hollow: bool = False) -> None:
+def _dot(axes: Axes, value: float, error: float, place: float, ink: str, size: float = 6.5, face: str = "") -> None:
     if np.isfinite(value):
-        look: dict[str, Any] = {"markersize": 6.5, "elinewidth": 1.4, "capsize": 3, "capthick": 1.4, "zorder": 4}
-        face = GROUND if hollow else colour
-        axes.errorbar(value, place, xerr=error or None, fmt="o", color=colour, markerfacecolor=face, **look)
+        look: dict[str, Any] = {"markersize": size, "markerfacecolor": face or ink, "elinewidth": 2, "zorder": 4}
+        axes.errorbar(value, place, xerr=error or None, fmt="o", color=ink, **look)
 
 
 def curve(
@@ -142,7 +144,7 @@ def curve(
     if not np.isfinite(loss).any():
         raise BadPixels("loss", saw="no finite value", want="one or more")
     with sheet(path, 9, 4.6) as figure:
-        axes = figure.add_axes((0.095, 0.135, 0.87, 0.77))
+        axes = figure.add_axes((0.09, 0.13, 0.88, 0.82))
         few = len(steps) <= 60
         look: dict[str, Any] = {"marker": "o", "markersize": 3} if few else {"alpha": 0.4, "linewidth": 0.6}
         axes.plot(steps, loss, color=SOFT, label="training, each step", **look)
@@ -156,6 +158,7 @@ def curve(
             axes.set_xlim(left=max(1, np.min(steps)))
             _log_axis(axes, "x")
         axes.set(xlabel="step", ylabel="loss")
+        axes.margins(x=0.015)
         axes.legend(loc="upper right", borderaxespad=0.2)
     return Path(path)
 
@@ -194,28 +197,27 @@ def scaling_law(
     order = np.argsort(parameters)
     size, final = parameters[order], np.array([loss[i][-1] for i in order])
     panels = 2 if probe is None else 3
-    wide = 1.0 + 3.7 * panels
-    with sheet(path, wide, 4.2) as figure:
+    wide = 0.25 + 3.25 * panels
+    with sheet(path, wide, 3.7) as figure:
         first, *others = (
-            figure.add_axes(((0.8 + 3.7 * panel) / wide, 0.165, 2.95 / wide, 0.7)) for panel in range(panels)
+            figure.add_axes(((0.72 + 3.25 * panel) / wide, 0.17, 2.45 / wide, 0.69)) for panel in range(panels)
         )
         shades = _ramp(len(size))
         _against_size(first, size, final, fit, shades)
         for i, shade in zip(order, shades, strict=True):
             others[0].plot(compute[i], loss[i], color=shade, linewidth=1.5)
             others[0].plot(compute[i][-1], loss[i][-1], "o", color=shade, markersize=6)
-        others[0].set(title="on the way there", xlabel="compute / FLOP", ylabel="held-out loss")
-        _log_axis(others[0], "x")
+        others[0].set(title="loss and compute", xlabel="compute / FLOP", ylabel="held-out loss")
         if probe is not None:
             accuracy, error = probe[order].T
             others[1].plot(size, accuracy, color=FAINT, linewidth=1.2)
             for place, shade in enumerate(shades):
-                bar = {"elinewidth": 1.4, "capsize": 3, "capthick": 1.4, "markersize": 6.5}
-                others[1].errorbar(size[place], accuracy[place], yerr=error[place], fmt="o", color=shade, **bar)
-            others[1].set(title="what it is worth", xlabel="parameters", ylabel="accuracy of a linear probe")
-            _log_axis(others[1], "x")
+                bar = {"elinewidth": 2, "markersize": 6.5, "color": shade}
+                others[1].errorbar(size[place], accuracy[place], yerr=error[place], fmt="o", **bar)
+            others[1].set(title="what a probe makes of it", xlabel="parameters", ylabel="accuracy")
         for axes in [first, *others]:
-            axes.margins(0.08)
+            axes.margins(0.09)
+            _log_axis(axes, "x")
     return Path(path)
 
 
@@ -231,11 +233,11 @@ def _against_size(
             raise BadValue("fit", saw=f"exponent {fit.exponent}", want="a loss that falls: exponent > 0")
         line = np.geomspace(size[0] / 1.6, size[-1] * 1.6, 100)
         axes.plot(line, fit(line), color=ACCENT, linewidth=1.3, zorder=1)
-        law = f"L = {fit.floor:.3g} + {fit.scale:.3g} N^−{fit.exponent:.2f}"
-        axes.text(0.97, 0.95, law, color=ACCENT, size=9, ha="right", va="top", transform=axes.transAxes)
+        law = rf"$L = {fit.floor:.3g} + {fit.scale:.3g}\,N^{{-{fit.exponent:.2f}}}$"
+        look: dict[str, Any] = {"ha": "right", "va": "top", "transform": axes.transAxes, "parse_math": True}
+        axes.text(0.97, 0.96, law, color=ACCENT, size=10, **look)
     axes.scatter(size, final, c=shades, s=44, zorder=3, linewidths=0)
-    axes.set(title="bigger is better", xlabel="parameters", ylabel="held-out loss")
-    _log_axis(axes, "x")
+    axes.set(title="loss and size", xlabel="parameters", ylabel="held-out loss")
 
 
 def _ramp(count: int) -> list[str]:
@@ -254,7 +256,15 @@ def _log_axis(axes: Axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(max(high / max(low, 1e-300), 1.0001))
-    marks = (1, 2, 3, 4, 5, 6, 7, 8, 9) if decades < 0.7 else (1, 2, 5) if decades < 1.6 else (1, 3) if decades < 3 else (1,)
+    marks = (
+        (1, 2, 3, 4, 5, 6, 7, 8, 9)
+        if decades < 0.7
+        else (1, 2, 5)
+        if decades < 1.6
+        else (1, 3)
+        if decades < 3
+        else (1,)
+    )
     axis.set_major_locator(LogLocator(subs=marks, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     axis.set_minor_formatter(NullFormatter())

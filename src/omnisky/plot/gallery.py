@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Num
@@ -22,7 +23,11 @@ from omnisky.plot.style import (
     same_length,
     sheet,
     stamp,
+    write,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _EDGE, _GAP = 0.3, 0.1  # inches: around the sheet, between stamps
 
@@ -50,14 +55,15 @@ def lookalike_wall(
     start = _EDGE + size + 0.3 + _GAP
     head, foot = 0.3 if titles is not None else 0.0, 0.28 if scores is not None else _GAP
     tall = head + size + foot + 0.06
-    with sheet(path, start + many * (size + _GAP) - _GAP + _EDGE, 0.78 + tall * len(queries) + 0.12) as figure:
+    wide = max(start + many * (size + _GAP) - _GAP + _EDGE, 4.6)
+    with sheet(path, wide, 0.7 + tall * len(queries)) as figure:
         axes = canvas(figure)
         axes.text(_EDGE, 0.45, "asked for", color=ACCENT, size=11)
-        axes.text(start, 0.45, fitted("most alike, closest first", many * (size + _GAP), 11), size=11)
+        axes.text(start, 0.45, "most alike, closest first", size=11)
         for row, query in enumerate(queries):
             top = 0.68 + row * tall + head
             if titles is not None:
-                axes.text(_EDGE, top - 0.1, fitted(titles[row], 9.4), color=SOFT)
+                axes.text(_EDGE, top - 0.1, fitted(titles[row], wide - 2 * _EDGE), color=SOFT)
             stamp(axes, display(images[query][None])[0], _EDGE, top, size, ACCENT, 2.0)
             for rank, found in enumerate(neighbours[row]):
                 left = start + rank * (size + _GAP)
@@ -90,14 +96,14 @@ def completions(
     columns += [("the truth", real)]
     wide = len(columns)
     size = min(1.85, (10 - 2 * _EDGE - _GAP * (wide - 1)) / wide)
-    with sheet(path, 2 * _EDGE + wide * size + (wide - 1) * _GAP, 1.0 + len(real) * (size + _GAP)) as figure:
+    with sheet(path, 2 * _EDGE + wide * size + (wide - 1) * _GAP, 0.72 + len(real) * (size + _GAP)) as figure:
         axes = canvas(figure)
         for column, (heading, pictures) in enumerate(columns):
             left = _EDGE + column * (size + _GAP)
             ink = ACCENT if column == 1 else INK if column in (0, wide - 1) else SOFT
-            axes.text(left, 0.58, fitted(heading, size, 10, 2), size=10, color=ink, va="bottom", linespacing=1.3)
+            axes.text(left, 0.42, fitted(heading, size, 10), size=10, color=ink)
             for row, picture in enumerate(pictures):
-                top = 0.7 + row * (size + _GAP)
+                top = 0.56 + row * (size + _GAP)
                 stamp(axes, picture, left, top, size)
                 if column == 0:
                     stamp(axes, _veil(~shown[row]), left, top, size)
@@ -128,25 +134,27 @@ def predictions(
     same_length(images=images, probabilities=probabilities, truth=truth)
     if probabilities.shape[1] != len(names):
         raise ShapeMismatch("probabilities", saw=probabilities.shape, want=f"a column for each of {len(names)} names")
-    across = min(8, len(images))
-    size, gap = 1.09, 0.14
-    lines = 2 if truth is None else 3
-    tall = size + 0.24 + 0.16 * lines + 0.14
-    wide = 2 * _EDGE + across * (size + gap) - gap
-    with sheet(path, max(wide, 3.0), _EDGE + -(-len(images) // across) * tall + 0.12) as figure:
+    across, size, gap = min(8, len(images)), 1.06, 0.14
+    best = probabilities.argmax(axis=1)
+    said = [fitted(names[kind], size, 8.5, 2) for kind in best]
+    missed = np.zeros(len(best), bool) if truth is None else truth != best
+    was = ["" if not miss else fitted(f"is {names[truth[i]]}", size, 8.5, 2) for i, miss in enumerate(missed)]
+    lines = [len([*a.splitlines(), *b.splitlines()]) for a, b in zip(said, was, strict=True)]
+    tall = [size + 0.46 + 0.165 * max(lines[i : i + across]) for i in range(0, len(lines), across)]
+    with sheet(path, 2 * _EDGE + across * (size + gap) - gap, _EDGE + sum(tall) + 0.05) as figure:
         axes = canvas(figure)
-        for place, (picture, chance) in enumerate(zip(display(images), probabilities, strict=True)):
-            left, top = _EDGE + place % across * (size + gap), _EDGE + place // across * tall
-            best = int(chance.argmax())
-            colour = class_colour(best)
+        for i, picture in enumerate(display(images)):
+            left, top = _EDGE + i % across * (size + gap), _EDGE + sum(tall[: i // across])
             stamp(axes, picture, left, top, size)
-            bar = top + size + 0.09
-            axes.plot([left, left + size], [bar, bar], color=FAINT, linewidth=3, solid_capstyle="butt")
-            axes.plot([left, left + size * chance[best]], [bar, bar], color=colour, linewidth=3, solid_capstyle="butt")
-            label = fitted(f"{chance[best]:.0%} {names[best]}", size, 8.5, 2)
-            axes.text(left, bar + 0.08, label, size=8.5, va="top", linespacing=1.25)
-            if truth is not None and truth[place] != best:
-                below = bar + 0.08 + 0.16 * (1 + label.count("\n"))
-                was = fitted(f"is {names[truth[place]]}", size, 8.5, 4 - 1 - label.count("\n") - 1)
-                axes.text(left, below, was, size=8.5, color=ACCENT, va="top", linespacing=1.25)
+            _bar(axes, left, top + size + 0.12, size, float(probabilities[i, best[i]]), class_colour(int(best[i])))
+            below = write(axes, left, top + size + 0.32, said[i], 0.165, size=8.5)
+            write(axes, left, below, was[i], 0.165, size=8.5, color=ACCENT)
     return Path(path)
+
+
+def _bar(axes: Axes, left: float, y: float, size: float, share: float, colour: str) -> None:
+    """A bar for a probability, and the number beside it."""
+    full = size - 0.38
+    for end, ink in ((full, FAINT), (full * share, colour)):
+        axes.plot([left, left + end], [y, y], color=ink, linewidth=3, solid_capstyle="butt")
+    axes.text(left + size, y, f"{share:.0%}", color=SOFT, size=8.5, ha="right", va="center_baseline")

@@ -20,7 +20,7 @@ EMISSION_AA = {
     **{"Hβ": 4862.7, "[O III]": 5008.2, "Hα": 6564.6, "[S II]": 6725.5},
 }
 """Å in vacuum, at rest; doublets at their middle, of [O III] the stronger"""
-ABSORPTION_AA = {"Ca K H": 3952.2, "G": 4305.6, "Mg b": 5176.6, "Na D": 5895.6}
+ABSORPTION_AA = {"Ca H K": 3952.2, "G": 4305.6, "Mg b": 5176.6, "Na D": 5895.6}
 
 
 def spectra(
@@ -40,18 +40,18 @@ def spectra(
         raise BadPixels("spectra without a single finite pixel", saw=bad, want="flux", hint="leave them out")
     good = np.isfinite(flux) & np.isfinite(wavelength_aa)
     low, high = wavelength_aa[good].min(), wavelength_aa[good].max()
-    tall, head, foot = 1.95, 0.3, 0.7
+    tall, head, foot = 2.15, 0.05, 0.7
     total = len(flux) * tall + head + foot
     with sheet(path, 10, total) as figure:
         for row, (wave, values) in enumerate(zip(wavelength_aa, flux, strict=True)):
             bottom = foot + (len(flux) - 1 - row) * tall
-            axes = figure.add_axes((0.075, bottom / total, 0.9, (tall - 0.62) / total))
+            axes = figure.add_axes((0.075, bottom / total, 0.9, (tall - 0.75) / total))
             _one(axes, wave[good[row]], values[good[row]])
             z = float(redshifts[row]) if redshifts is not None else float("nan")
             axes.set_xlim(low, high)
-            axes.set_title(fitted(names[row], 7.4, 10), size=10, pad=21)
+            axes.set_title(fitted(names[row], 7.4, 10), size=10, pad=30)
             if np.isfinite(z):
-                axes.set_title(f"z = {z:.4f}", size=10, color=ACCENT, loc="right", pad=21)
+                axes.set_title(f"z = {z:.4f}", size=10, color=ACCENT, loc="right", pad=30)
                 _mark(axes, z, low, high)
             if row < len(flux) - 1:
                 axes.tick_params(labelbottom=False)
@@ -85,5 +85,5 @@ def _mark(axes: Axes, z: float, low: float, high: float) -> None:
         step = next((i for i, end in enumerate(ends) if at - half > end), None)
         if step is not None:
             ends[step] = at + half
-            y = 1.03 + 0.13 * step
+            y = 1.03 + 0.125 * step
             axes.text(at, y, name, color=colour, size=8.5, ha="center", transform=axes.get_xaxis_transform())

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Num, UInt8
@@ -30,8 +30,8 @@ DPI = 180  # a 10 inch sheet is 1800 pixels: sharp on a page 900 points wide, an
 INK, SOFT, FAINT, GROUND = "#e9ecf1", "#a3abb8", "#39404c", "#0b0d12"
 """text, secondary text, lines and empty cells, the sheet"""
 ACCENT = "#ffb84d"
-CLASSES = ("#56b4e9", "#e98a3c", "#3fc28f", "#f0e442", "#d98fc0", "#8f93ff", "#e9ecf1", "#a86a3d")
-"""after Okabe & Ito 2008, lightened for a dark ground"""
+CLASSES = ("#7daff9", "#e0782a", "#4fdf98", "#f7e03c", "#c08fae", "#8175ff", "#e9ecf1", "#b4794b")
+"""Okabe & Ito 2008, moved on a dark ground until the nearest two were as far apart as they go to colour-blind eyes"""
 
 _SHEET = {
     "figure.facecolor": GROUND,
@@ -62,7 +62,9 @@ _SHEET = {
     "text.parse_math": False,  # a dollar sign in the name of a galaxy is a dollar sign
     "font.size": 9,
     "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same sheet on every machine
-    "legend.frameon": False,
+    "legend.facecolor": GROUND,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.9,
     "legend.labelcolor": SOFT,
     "lines.solid_capstyle": "round",
 }
@@ -99,7 +101,8 @@ def stamp(axes: Axes, image: np.ndarray, x: float, y: float, size: float, frame:
     height_px, width_px = image.shape[:2]
     wide, high = size * width_px / max(image.shape[:2]), size * height_px / max(image.shape[:2])
     left, top = x + (size - wide) / 2, y + (size - high) / 2
-    smooth = "bicubic" if image.shape[-1] == 3 else "nearest"
+    grows = size * DPI > max(image.shape[:2])
+    smooth = "nearest" if image.shape[-1] == 4 else "bicubic" if grows else "antialiased"
     axes.imshow(image, extent=(left, left + wide, top + high, top), interpolation=smooth, aspect="auto", zorder=2)
     axes.set_autoscale_on(False)
     if frame:
@@ -109,12 +112,12 @@ def stamp(axes: Axes, image: np.ndarray, x: float, y: float, size: float, frame:
         axes.add_patch(Rectangle((left, top), wide, high, **box))
 
 
-def display(images: Num[np.ndarray, "..."], planes: int = -3) -> UInt8[np.ndarray, "..."]:
+def display(images: Num[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """Images as 8-bit colour with the planes last: (…, 3, height, width) → (…, height, width, 3).
 
     Floats are clipped to [0, 1], since a model may draw a little outside. Raises BadPixels, ShapeMismatch.
     """
-    if images.ndim < 4 or images.shape[planes] != 3:
+    if images.ndim < 4 or images.shape[-3] != 3:
         raise ShapeMismatch("images", saw=images.shape, want="(object, 3, height, width)", hint="image[None] for one")
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
@@ -122,9 +125,11 @@ def display(images: Num[np.ndarray, "..."], planes: int = -3) -> UInt8[np.ndarra
         if not np.isfinite(images).all():
             raise BadPixels("images", saw="NaN or infinity", want="finite floats in [0, 1]", hint="np.nan_to_num")
         if images.size and np.median(images) > 1:
-            raise BadPixels("images", saw=f"median {np.median(images):.3g}", want="floats in [0, 1]", hint="images / 255")
+            raise BadPixels(
+                "images", saw=f"median {np.median(images):.3g}", want="floats in [0, 1]", hint="images / 255"
+            )
         images = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
-    return np.moveaxis(images, planes, -1)
+    return np.moveaxis(images, -3, -1)
 
 
 def same_length(**counted: object) -> None:
@@ -140,6 +145,14 @@ def fitted(text: object, width_in: float, points: float = 9, lines: int = 1) -> 
     """Text broken into at most so many lines that fit the width; what is left over becomes an ellipsis."""
     letters = max(4, int(width_in * 72 / (0.6 * points)))
     return "\n".join(textwrap.wrap(str(text), letters, max_lines=lines, placeholder=" …")) or str(text)[:0]
+
+
+def write(axes: Axes, x: float, y: float, text: str, leading: float = 0.19, **look: Any) -> float:
+    """Lines of text below one another from `y` on, evenly spaced whatever letters they have; returns where they end."""
+    for line in text.splitlines():
+        axes.text(x, y, line, va="center_baseline", **look)
+        y += leading
+    return y
 
 
 def class_colour(index: int) -> str:

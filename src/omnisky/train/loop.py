@@ -78,7 +78,8 @@ def train(
 ) -> nn.Module:
     """Train, or go on training, and return the model in eval mode; it is also saved as `folder`/model.
 
-    `source` replaces `run.data`; `start` gives the weights to begin with. Raises ResumeMismatch when the folder holds another run, NonFiniteLoss, StorageError.
+    `source` replaces `run.data`; `start` gives the weights to begin with. Raises
+    ResumeMismatch when the folder holds another run, NonFiniteLoss, StorageError.
     """
     folder = Path(folder)
     learner = _begin(run, folder, source, start)

@@ -1,0 +1,1 @@
+"""Omnisky side by side with what came before it: `make bench`, or `python -m benchmarks [name …]`."""

@@ -1,0 +1,98 @@
+"""python -m benchmarks [name …]: run all comparisons, or those whose name contains one of these words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import astropt
+from benchmarks.harness import Comparison, Disagreement, Effort, Worker, run, versions_here
+
+QUIET = 0.1
+"""processors that others may keep busy before a measurement is called disturbed"""
+
+
+def main() -> int:
+    asked = _arguments()
+    chosen = [c for c in astropt.comparisons(asked.quick) if not asked.names or any(n in c.name for n in asked.names)]
+    if asked.list or not chosen:
+        print("\n".join(c.name for c in astropt.comparisons()))
+        return 0 if asked.list else 2
+    rows = []
+    try:
+        for row in _rows(chosen, _effort(asked)):
+            rows.append(row)
+            print(json.dumps(row, ensure_ascii=False) if asked.json else _line(row), flush=True)
+    except Disagreement as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not asked.json:
+        Console().print(_table(rows))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help="parts of names; none means all")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON lines instead of a table")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one pair, nothing kept: does it run?")
+    parser.add_argument("--repeats", type=int, help="pairs per comparison")
+    parser.add_argument("--list", action="store_true", help="the names, without running anything")
+    return parser.parse_args()
+
+
+def _effort(asked: argparse.Namespace) -> Effort:
+    if asked.quick:
+        return Effort(repeats=asked.repeats or 1, seconds=0.0, keep=False)
+    return Effort(repeats=asked.repeats)
+
+
+def _rows(chosen: list[Comparison], effort: Effort) -> Iterator[dict[str, Any]]:
+    reference = astropt.reference()
+    versions = versions_here("omnisky", "torch") | {"astropt": astropt.ASTROPT}
+    workers = {
+        "ours": Worker(Path(sys.executable), "benchmarks.ours"),
+        "reference": Worker(reference, "benchmarks.reference"),
+    }
+    try:
+        yield from run(chosen, workers, versions, effort)
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _line(row: dict[str, Any]) -> str:
+    return f"{row['name']}: {row['ratio']:.2f}× [{row['ratio_min']:.2f}–{row['ratio_max']:.2f}]"
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    machine, roofs = rows[0]["machine"], {row["name"]: row["roof_gflops"] for row in rows}
+    table = Table(title=f"{machine}; matrix products at best {max(roofs.values()):.0f} GFLOP/s", title_justify="left")
+    table.add_column("comparison")
+    for heading in ("ours", "theirs", "ratio [min–max]", "target", "of the roof", "others' CPUs"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        met = row["target"] is None or row["ratio"] >= row["target"]
+        table.add_row(
+            row["name"],
+            f"{row['ours']:.3g} {row['unit']}",
+            f"{row['theirs']:.3g}",
+            f"[{'green' if met else 'red'}]{row['ratio']:.2f}[/] \\[{row['ratio_min']:.2f}–{row['ratio_max']:.2f}]",
+            "" if row["target"] is None else f"≥ {row['target']:.1f}",
+            f"{row['roofline_share']:.0%} of {row['roof_gflops']:.0f}",
+            f"[{'' if row['others_cpus'] <= QUIET else 'yellow'}]{row['others_cpus']:.1f}[/]"
+            if row["others_cpus"] > QUIET
+            else "–",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""Two programs, each in its own environment, doing the same work by turns: A B A B …
+
+Each side lives in one worker process for the whole run, fed by JSON lines. Both are alive, only one works at a time.
+A worker's tasks are functions `task(folder, **options)` that prepare everything and return the call to be timed, whose
+value (a tensor or array) is the answer that both sides must agree on. This file runs in foreign environments too: it
+imports nothing that is not in the standard library, numpy apart, which only the conductor and answers need.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results.jsonl"
+SHAPES = ((2048, 768, 3072), (2048, 3072, 768), (2048, 512, 2048), (2048, 2048, 2048))
+"""rows, inside, columns of the products whose best rate is the roof"""
+
+Task = Callable[..., Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One side of a comparison: which worker does what."""
+
+    worker: str
+    task: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return json.dumps([self.task, dict(self.options)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The same work, ours and theirs."""
+
+    name: str
+    ours: Job
+    theirs: Job
+    unit: str
+    """what is counted per second"""
+    work: float
+    """how much of it one call does"""
+    flops: float
+    """of the matrix products that one call of ours needs"""
+    precision: str
+    """of ours: whose matmul rate is the roof"""
+    target: float | None
+    """the ratio asked for"""
+    agree: float
+    """largest |ours − theirs| allowed, as a share of the largest |theirs|"""
+    first: Job | None = None
+    """what must have been done before, once"""
+    repeats: int = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long to measure."""
+
+    repeats: int | None = None
+    """pairs; None means what each comparison asks for"""
+    seconds: float = 0.5
+    """each timing repeats the call until this has passed"""
+    keep: bool = True
+    """write rows to results.jsonl"""
+
+
+class Disagreement(Exception):
+    """The two sides did not compute the same thing: their times say nothing."""
+
+
+# --- the worker's side -------------------------------------------------------------------------------------------
+
+
+def serve(tasks: Mapping[str, Task]) -> None:
+    """Answer requests until stdin ends. What tasks print goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    ready: dict[str, Callable[[], Any]] = {}
+    for line in sys.stdin:
+        try:
+            reply = _obey(json.loads(line), {**tasks, "matmul": matmul}, ready)
+        except Exception as error:  # told to the conductor, which raises it
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(reply) + "\n")
+
+
+def _obey(request: dict[str, Any], tasks: Mapping[str, Task], ready: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    key = request["key"]
+    if request["do"] == "prepare":
+        name, options = json.loads(key)
+        ready[key] = tasks[name](Path(request["folder"]), **options)
+        return {}
+    if request["do"] == "forget":
+        ready.pop(key, None)
+        return {}
+    if request["do"] == "answer":
+        value = ready[key]()
+        return {"answer": [] if value is None else value.flatten().tolist()}
+    runs, start = 0, time.perf_counter()
+    while not runs or time.perf_counter() - start < request["seconds"]:
+        ready[key]()
+        runs += 1
+    return {"seconds": (time.perf_counter() - start) / runs}
+
+
+def matmul(folder: Path, precision: str, repeats: int) -> Callable[[], Any]:
+    """The best rate of products of this machine, in flop/s."""
+    import torch
+
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+    def rate(rows: int, inside: int, columns: int) -> float:
+        x, weight = torch.randn(rows, inside, dtype=kind), torch.randn(columns, inside, dtype=kind)
+        best = float("inf")
+        for _ in range(repeats):
+            start = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            best = min(best, time.perf_counter() - start)
+        return 2 * rows * inside * columns / best
+
+    return lambda: torch.tensor(max(rate(*shape) for shape in SHAPES), dtype=torch.float64)
+
+
+# --- the conductor's side ----------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that does one thing at a time."""
+
+    def __init__(self, python: Path, module: str) -> None:
+        self.noise = tempfile.TemporaryFile()  # what it prints, told only if it fails
+        self.process = subprocess.Popen(
+            [python, "-m", module],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.noise,
+            text=True,
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died: the empty line below says so
+        reply = json.loads(self.process.stdout.readline() or '{"error": "the worker died"}')
+        if "error" in reply:
+            self.noise.seek(0)
+            said = self.noise.read().decode(errors="replace")[-2000:]
+            raise RuntimeError(f"{self.process.args[-1]}: {reply['error']}\n{said}")
+        return reply
+
+    def cpu_seconds(self) -> float:
+        """Processor time it has used so far; 0 where /proc does not tell."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        if not stat.exists():
+            return 0.0
+        fields = stat.read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.noise.close()
+
+
+def run(
+    comparisons: Sequence[Comparison], workers: Mapping[str, Worker], versions: Mapping[str, str], effort: Effort
+) -> Iterator[dict[str, Any]]:
+    """One row a comparison, as each is done."""
+    with tempfile.TemporaryDirectory() as folder:
+        done: set[Job] = set()
+        roofs = {p: _roof(workers["ours"], p, folder, effort) for p in sorted({c.precision for c in comparisons})}
+        for comparison in comparisons:
+            first = comparison.first
+            if first is not None and first.key not in done:
+                _prepare(workers, first, folder)
+                workers[first.worker].ask(do="answer", key=first.key)
+                done.add(first.key)
+            row = compare(comparison, workers, folder, roofs[comparison.precision], effort)
+            row |= {"versions": dict(versions)} | _circumstances(comparison)
+            if effort.keep:
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            yield row
+
+
+def compare(
+    comparison: Comparison, workers: Mapping[str, Worker], folder: str, roof: float, effort: Effort
+) -> dict[str, Any]:
+    """Check that the answers agree, then time by turns."""
+    sides = (comparison.ours, comparison.theirs)
+    for job in sides:
+        _prepare(workers, job, folder)
+    apart = _apart(*(workers[job.worker].ask(do="answer", key=job.key)["answer"] for job in sides))
+    if not apart <= comparison.agree:
+        raise Disagreement(f"{comparison.name}: answers differ by {apart:.1e}, allowed {comparison.agree:.0e}")
+    load, pairs = _Load(workers), []
+    for _ in range(1 + (effort.repeats or comparison.repeats)):
+        pairs.append([workers[job.worker].ask(do="time", key=job.key, seconds=effort.seconds) for job in sides])
+    seconds = [[side["seconds"] for side in pair] for pair in pairs[1:]]  # the first pair is for warming up
+    for job in sides:
+        workers[job.worker].ask(do="forget", key=job.key)
+    ratios = [theirs / ours for ours, theirs in seconds]
+    ours, theirs = (median(side) for side in zip(*seconds, strict=True))
+    return {
+        "name": comparison.name,
+        "ours": comparison.work / ours,
+        "theirs": comparison.work / theirs,
+        "unit": f"{comparison.unit}/s",
+        "ratio": median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "target": comparison.target,
+        "roofline_share": comparison.flops / ours / roof,
+        "roof_gflops": roof / 1e9,
+        "repeats": len(ratios),
+        "apart": apart,
+        "others_cpus": load.others(),
+    }
+
+
+class _Load:
+    """How busy everybody else keeps this machine."""
+
+    def __init__(self, workers: Mapping[str, Worker]) -> None:
+        self.workers, self.start = workers, time.perf_counter()
+        self.before = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        mine = sum(worker.cpu_seconds() for worker in self.workers.values())
+        stat = Path("/proc/stat")
+        if not stat.exists():
+            return 0.0, 0.0
+        user, nice, system, _, _, irq, soft, *_ = map(int, stat.read_text().split("\n", 1)[0].split()[1:])
+        return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK"), mine
+
+    def others(self) -> float:
+        """Processors that others used, on average since this was made."""
+        everybody, mine = (now - before for now, before in zip(self._now(), self.before, strict=True))
+        return max(0.0, round((everybody - mine) / (time.perf_counter() - self.start), 2))
+
+
+def _prepare(workers: Mapping[str, Worker], job: Job, folder: str) -> None:
+    workers[job.worker].ask(do="prepare", key=job.key, folder=folder)
+
+
+def _roof(worker: Worker, precision: str, folder: str, effort: Effort) -> float:
+    job = Job("ours", "matmul", {"precision": precision, "repeats": 30 if effort.seconds else 5})
+    _prepare({"ours": worker}, job, folder)
+    return worker.ask(do="answer", key=job.key)["answer"][0]
+
+
+def _apart(ours: list[float], theirs: list[float]) -> float:
+    if len(ours) != len(theirs):
+        return float("inf")
+    scale = max(map(abs, theirs), default=1.0)
+    return max((abs(a - b) / scale for a, b in zip(ours, theirs, strict=True)), default=0.0)
+
+
+# --- what a row must say besides its numbers ---------------------------------------------------------------------
+
+
+def _circumstances(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "command": f"python -m benchmarks {comparison.name}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    """Its name and, where Linux tells, its model number: many are just called "Intel(R) Xeon(R) Processor"."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or "unknown processor"
+    facts = dict(
+        line.split("\t: ", 1) for line in info.read_text().splitlines() if "\t: " in line.replace("\t\t", "\t")
+    )
+    said = {name.strip(): value for name, value in facts.items()}
+    return f"{said.get('model name', 'unknown processor')} (model {said.get('model', '?')})"
+
+
+def environment(folder: Path, installs: Sequence[Sequence[str]]) -> Path:
+    """The Python of a virtual environment, made by these `pip install`s if there is none. Git does not see it."""
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    wanted = json.dumps(installs)
+    if ready.exists() and ready.read_text() == wanted:
+        return python
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    (folder / ".gitignore").write_text("*\n")
+    for packages in installs:
+        subprocess.run([python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *packages], check=True)
+    ready.write_text(wanted)
+    return python
+
+
+def versions_here(*packages: str) -> dict[str, str]:
+    """Of this Python and of packages in it."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
