@@ -34,7 +34,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if not asked.json:
-        Console().print(_table(rows))
+        Console(width=None if sys.stdout.isatty() else 120).print(rows[0]["machine"], _table(rows))
     return 0
 
 
@@ -73,10 +73,8 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    machine, roofs = rows[0]["machine"], {row["name"]: row["roof_gflops"] for row in rows}
-    table = Table(title=f"{machine}; matrix products at best {max(roofs.values()):.0f} GFLOP/s", title_justify="left")
-    table.add_column("comparison")
-    for heading in ("ours", "theirs", "ratio [min–max]", "target", "of the roof", "others' CPUs"):
+    table = Table("comparison")
+    for heading in ("ours", "theirs", "ratio [min–max]", "target", "of GFLOP/s", "others"):
         table.add_column(heading, justify="right")
     for row in rows:
         met = row["target"] is None or row["ratio"] >= row["target"]

@@ -2,8 +2,8 @@
 
 Each side lives in one worker process for the whole run, fed by JSON lines. Both are alive, only one works at a time.
 A worker's tasks are functions `task(folder, **options)` that prepare everything and return the call to be timed, whose
-value (a tensor or array) is the answer that both sides must agree on. This file runs in foreign environments too: it
-imports nothing that is not in the standard library, numpy apart, which only the conductor and answers need.
+value (a tensor) is the answer that both sides must agree on. This file runs in foreign environments too: it imports
+only the standard library, and torch where a worker has it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -144,15 +145,9 @@ class Worker:
     """A process that does one thing at a time."""
 
     def __init__(self, python: Path, module: str) -> None:
-        self.noise = tempfile.TemporaryFile()  # what it prints, told only if it fails
-        self.process = subprocess.Popen(
-            [python, "-m", module],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.noise,
-            text=True,
-        )
+        self.noise = tempfile.TemporaryFile()  # noqa: SIM115  what it prints, told only if it fails
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.noise}
+        self.process = subprocess.Popen([python, "-m", module], cwd=ROOT, text=True, **pipes)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -284,8 +279,13 @@ def _circumstances(comparison: Comparison) -> dict[str, Any]:
     return {
         "command": f"python -m benchmarks {comparison.name}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}{_limit()}",
     }
+
+
+def _limit() -> str:
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return f", OMP_NUM_THREADS={threads}" if threads else ""
 
 
 def _processor() -> str:
@@ -293,11 +293,8 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return platform.processor() or "unknown processor"
-    facts = dict(
-        line.split("\t: ", 1) for line in info.read_text().splitlines() if "\t: " in line.replace("\t\t", "\t")
-    )
-    said = {name.strip(): value for name, value in facts.items()}
-    return f"{said.get('model name', 'unknown processor')} (model {said.get('model', '?')})"
+    facts = dict(re.findall(r"^([^\t\n]+?)\s*: (.+)$", info.read_text(), flags=re.MULTILINE))
+    return f"{facts.get('model name', 'unknown processor')} (model {facts.get('model', '?')})"
 
 
 def environment(folder: Path, installs: Sequence[Sequence[str]]) -> Path:

@@ -87,7 +87,7 @@ def train(folder: Path, size: str, precision: str, objects: int, count: int) -> 
 
 def continued(folder: Path, size: str, objects: int, count: int) -> Callable[[], Tensor]:
     """All patches after the first, remembering keys and values."""
-    built, given = model(size), tokens(objects, 1)
+    built, given = model(size), tokens(objects, count).map(lambda t: t[:, :1])
     return lambda: generate(built, given, "images", count - 1)["images"].values
 
 
@@ -97,7 +97,7 @@ def continued_without_cache(folder: Path, size: str, objects: int, count: int) -
 
     @torch.no_grad()
     def call() -> Tensor:
-        values = tokens(objects, 1)["images"].values
+        values = tokens(objects, count)["images"].values[:, :1]
         for i in range(1, count):
             seen = Tokens({"images": Span(values, torch.arange(i).expand(objects, i))})
             said = built.junction.leave("images", built.states(seen)[:, -1:])

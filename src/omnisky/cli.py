@@ -174,5 +174,5 @@ def scaling(data: Path, *, out: Path = Path("runs/scaling"), galaxies: int = 60_
     with training_bars() as watch:
         points = law(read(data), out, galaxies, watch)
     drawn = draw_scaling(points, out / "scaling.png")
-    show_table(*drawn.table)
+    show_table(drawn.headers, drawn.rows)
     print(f"{drawn.figure}: {drawn.words}")

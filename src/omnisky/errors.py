@@ -37,8 +37,9 @@ class OmniskyError(Exception):
     def __init__(self, message: str = "", *, saw: Any = None, want: Any = None, hint: str = "") -> None:
         self.saw, self.want, self.hint = saw, want, hint
         parts = [message] if message else []
-        if saw is not None or want is not None:
-            parts.append(f"saw {_plain(saw)}; want {_plain(want)}")
+        said = [f"{word} {_plain(value)}" for word, value in (("saw", saw), ("want", want)) if value is not None]
+        if said:
+            parts.append("; ".join(said))
         if hint:
             parts.append(f"Try: {hint}")
         super().__init__(". ".join(part.rstrip(".") for part in parts))

@@ -55,7 +55,12 @@ def counting_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def lines() -> Iterator[Callable[[Any], None]]:
     """A watcher that writes one JSON line a step on stdout."""
-    yield lambda now: sys.stdout.write(json.dumps(asdict(now)) + "\n") and sys.stdout.flush()
+
+    def write(now: Any) -> None:
+        sys.stdout.write(json.dumps(asdict(now)) + "\n")
+        sys.stdout.flush()
+
+    yield write
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import unique_labels
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 
@@ -20,22 +21,24 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     def __init__(self, strength: float | None = None, seed: int = 0, max_iter: int = 500) -> None:
         self.strength, self.seed, self.max_iter = strength, seed, max_iter
 
-    def fit(self, x: Float[np.ndarray, "object width"], y: np.ndarray) -> LinearProbe:
+    def fit(self, x: ArrayLike, y: ArrayLike) -> LinearProbe:
         """x (object, width), y labels (object,)."""
         x, y = validate_data(self, x, y)
+        check_classification_targets(y)
         self.classes_ = unique_labels(y)
         self.scaler_ = StandardScaler().fit(x)
         scaled = self.scaler_.transform(x)
         self.strength_ = self._choose(scaled, y) if self.strength is None else self.strength
         self.model_ = self._fit(scaled, y, self.strength_)
+        self.n_iter_ = int(self.model_.n_iter_.max())
         return self
 
-    def predict_proba(self, x: Float[np.ndarray, "object width"]) -> Float[np.ndarray, "object classes"]:
+    def predict_proba(self, x: ArrayLike) -> Float[np.ndarray, "object classes"]:
         """The chance of each class, in the order of `classes_`."""
         check_is_fitted(self)
         return self.model_.predict_proba(self.scaler_.transform(validate_data(self, x, reset=False)))
 
-    def predict(self, x: Float[np.ndarray, "object width"]) -> Integer[np.ndarray, " object"]:
+    def predict(self, x: ArrayLike) -> np.ndarray:
         """The likeliest class."""
         return self.classes_[self.predict_proba(x).argmax(1)]
 

@@ -103,10 +103,14 @@ class Codec(Protocol):
     `encode` never changes the caller's arrays; one object encodes as row 0 of many; absent stays absent.
     """
 
-    name: str
-    """the modality's name among the tokens"""
-    part: str
-    """the part's name in the observation"""
+    @property
+    def name(self) -> str:
+        """the modality's name among the tokens"""
+
+    @property
+    def part(self) -> str:
+        """the part's name in the observation"""
+
     promised_error: ClassVar[str]
     """what a round trip loses, in words and numbers; tests hold it"""
 

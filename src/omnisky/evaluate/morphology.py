@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from omnisky.errors import BadValue, MissingModality
 from omnisky.observe.loader import turned
 from omnisky.observe.sky import held_out
 from omnisky.observe.types import Observation
-from omnisky.recipes import recipe
+from omnisky.recipes.baseline import galaxy_cnn
 from omnisky.train.loop import Progress, train
 
 HELD_OUT = 0.2
@@ -127,7 +128,7 @@ def trees_on(x: Float[np.ndarray, "object width"]) -> Say:
     return say
 
 
-def attentive_on(states: Float[np.ndarray, "row token width"], views: int, **settings: float) -> Say:
+def attentive_on(states: Float[np.ndarray, "row token width"], views: int, **settings: Any) -> Say:
     """The attentive probe on token states; `views` rows an object."""
 
     def say(task: Task) -> Float[np.ndarray, "object classes"]:
@@ -143,10 +144,9 @@ def cnn_in(folder: Path, steps: int, views: int = 1, watch: Callable[[Progress],
     """The supervised CNN of `recipes.baseline`, trained by our loop; its answers are means over `views` turns."""
 
     def say(task: Task) -> Float[np.ndarray, "object classes"]:
-        run = recipe("galaxy-cnn")
-        run = replace(run, model=replace(run.model, classes=task.classes), steps=steps, held_out=0.0, save_every=steps)
-        run = replace(run, batch=min(run.batch, len(task.learn)), judge_every=steps)
-        run = replace(run, codecs=(run.codecs[0], replace(run.codecs[1], classes=task.classes)))
+        run = galaxy_cnn(task.classes)
+        batch = min(run.batch, len(task.learn))
+        run = replace(run, steps=steps, batch=batch, held_out=0.0, judge_every=steps, save_every=min(500, steps))
         model = train(run, folder, source=task.seen.take(task.learn), watch=watch)
         return _asked(model, task.seen.take(task.test), views)
 

@@ -1,7 +1,8 @@
 """The scaling law: the same galaxies and the same number of tokens, larger and larger models.
 
 As AstroPT's figure (Smith et al. 2024, arXiv:2405.14930, §4): held-out loss against parameters and compute, with
-the fit L(N) = L∞ + a·N^−b (Kaplan et al. 2020, arXiv:2001.08361, eq. 1.1 with a floor), and what a linear probe makes of it.
+the fit L(N) = L∞ + a·N^−b (Kaplan et al. 2020, arXiv:2001.08361, eq. 1.1, with a floor), and what a linear probe
+makes of it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ import numpy as np
 from jaxtyping import Float
 from torch import nn
 
-from omnisky.codec.stretch import Asinh
 from omnisky.embed import embed
 from omnisky.errors import BadValue
 from omnisky.evaluate.morphology import Task, judge, linear_on
 from omnisky.model.autoregressive import AutoregressiveConfig
 from omnisky.model.transformer import CoreConfig
 from omnisky.observe.types import Observation
-from omnisky.recipes.astropt import nano
+from omnisky.recipes.astropt import PATCH, nano
 from omnisky.storage import atomic
 from omnisky.train.config import Run
 from omnisky.train.loop import Progress, train
 
 SIZES = {"0.1M": (48, 3, 3), "0.3M": (80, 4, 5), "1M": (128, 5, 4), "3M": (208, 6, 4), "10M": (352, 7, 8)}
 """name → width, depth, heads; the names are the parameters, rounded"""
+
+TOKENS = 64
+"""in each galaxy"""
 
 
 @dataclass(frozen=True)
@@ -97,16 +100,11 @@ def run_of(name: str, galaxies: int) -> Run:
     width, depth, heads = SIZES[name]
     base = nano()
     steps = galaxies // base.batch
+    core = CoreConfig(width=width, depth=depth, heads=heads, activation="gelu")
     return replace(
         base,
         name=f"scaling-{name}",
-        model=AutoregressiveConfig(
-            core=CoreConfig(width=width, depth=depth, heads=heads, activation="gelu"),
-            modalities=base.model.modalities,
-            context=64,
-            tokeniser="affine",
-        ),
-        codecs=(replace(base.codecs[0], stretch=Asinh(softening=(12.0,))),),
+        model=AutoregressiveConfig(core=core, modalities=(PATCH,), context=TOKENS, tokeniser="affine"),
         steps=steps,
         optim=replace(base.optim, peak=1e-3 * min((256 / width) ** 0.5, 2.0), warmup=max(steps // 20, 1)),
         mean_decay=0.0,
@@ -123,7 +121,7 @@ def _point(
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     judged = [(line["step"], line["held_out"]) for line in lines if "held_out" in line]
     count = sum(p.numel() for p in model.parameters())
-    per_step = 6.0 * count * run.batch * run.model.context
+    per_step = 6.0 * count * run.batch * TOKENS
     score = _probe(model, seen)
     return Point(name, count, [per_step * step for step, _ in judged], [loss for _, loss in judged], *score)
 

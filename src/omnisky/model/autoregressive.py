@@ -63,9 +63,10 @@ class PatchModel(nn.Module):
         self.junction = Junction(config.modalities, core.width, config.context, config.tokeniser, core.bias)
         self.core = Stack(core)
         self.task_head = TaskHead(core.width, config.answers) if config.answers else None
-        initialise(self, core.depth, None if seed is None else torch.Generator().manual_seed(seed))
+        draw = None if seed is None else torch.Generator().manual_seed(seed)
+        initialise(self, core.depth, draw)
         if config.lora_rank:
-            lowrank.add(self.core, "attention.qkv", rank=config.lora_rank, scale=config.lora_scale)
+            lowrank.add(self.core, "attention.qkv", rank=config.lora_rank, scale=config.lora_scale, generator=draw)
 
     @property
     def centre(self) -> int:

@@ -10,12 +10,21 @@ from torch import Tensor, nn
 class LowRankLinear(nn.Linear):
     """y = x·(W + scale · B·A)ᵀ, with A (rank, in) and B (out, rank); B starts at 0, so nothing changes at first."""
 
-    def __init__(self, inside: int, outside: int, *, bias: bool, rank: int, scale: float) -> None:
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        *,
+        bias: bool,
+        rank: int,
+        scale: float,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__(inside, outside, bias=bias)
         self.scale = scale
         self.lora_a = nn.Parameter(torch.empty(rank, inside))
         self.lora_b = nn.Parameter(torch.zeros(outside, rank))
-        nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
+        nn.init.kaiming_uniform_(self.lora_a, a=5**0.5, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + self.scale * F.linear(F.linear(x, self.lora_a), self.lora_b)
@@ -30,10 +39,11 @@ class LowRankLinear(nn.Linear):
         return plain
 
 
-def add(model: nn.Module, ending: str, *, rank: int, scale: float) -> None:
+def add(model: nn.Module, ending: str, *, rank: int, scale: float, generator: torch.Generator | None = None) -> None:
     """Give every linear layer whose name ends so a low-rank update, in place. Its own weights are kept."""
     for name, old in [(n, m) for n, m in model.named_modules() if n.endswith(ending) and type(m) is nn.Linear]:
-        new = LowRankLinear(old.in_features, old.out_features, bias=old.bias is not None, rank=rank, scale=scale)
+        bias = old.bias is not None
+        new = LowRankLinear(old.in_features, old.out_features, bias=bias, rank=rank, scale=scale, generator=generator)
         new.weight, new.bias = old.weight, old.bias
         model.set_submodule(name, new)
 

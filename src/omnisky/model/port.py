@@ -86,8 +86,8 @@ TABLES: dict[str, dict[str, str]] = {
     "3.0 aim": _CORE | _ends(*_HEAD, affine=False),
     "3.0 affine": _CORE | _ends(*_HEAD, affine=True),
 }
-"""layout → {their name: our name}; read backwards, it names our tensors as theirs. i: block, m: modality, w: weight
-or bias"""
+"""layout → {their name: our name}. i: block, m: modality, w: weight or bias. Read backwards it names our tensors as
+theirs; an affine end does not show whether it was `wpe` (a table of ids or positions) or `c_fc`, its Modality does"""
 
 _HOLES = {"{i}": r"(?P<i>\d+)", "{m}": r"(?P<m>[^.]+)", "{w}": "(?P<w>weight|bias)"}
 
@@ -149,9 +149,10 @@ def load_published(file: str | Path) -> PatchModel:
     Raises UnknownLayout, UnsafePickle, CorruptFile.
     """
     published = _read(Path(file))
-    names = {theirs: _renamed(theirs, TABLES[published.layout]) for theirs in published.weights}
-    if strange := [theirs for theirs, ours in names.items() if ours is None]:
-        raise UnknownLayout(f"{file}: {published.layout}", saw=_some(strange), want="names of that layout alone")
+    found = {theirs: _renamed(theirs, TABLES[published.layout]) for theirs in published.weights}
+    names = {theirs: ours for theirs, ours in found.items() if ours is not None}
+    if strange := found.keys() - names.keys():
+        raise UnknownLayout(f"{file}: {published.layout}", saw=_some(sorted(strange)), want="that layout's names alone")
     weights = {names[theirs]: weight for theirs, weight in published.weights.items()}
     tables = {ours for theirs, ours in names.items() if ".wpe." in theirs}
     try:
@@ -289,19 +290,18 @@ def _codecs(published: Published, config: AutoregressiveConfig | MaskedConfig) -
 
 def _read(file: Path) -> Published:
     if file.suffix == ".safetensors":
-        weights, beside = store.read_weights(file), file.parent / "config.json"
-        said = _json(beside) if beside.exists() else {}
-        args = said.get("model_args", said)
-        registry = said.get("modality_registry", args.get("modalities"))
+        beside = file.parent / "config.json"
+        said = (_json(beside) if beside.exists() else {}) | {"model": store.read_weights(file)}
+        said = {"model_args": said} | said
     else:
         said = unpickle(file, _PICKLED)
-        weights = said.get("model", said) if isinstance(said, dict) else None
-        args = said.get("model_args", {}) if isinstance(said, dict) else {}
-        registry = said.get("modality_registry", args.get("modalities")) if isinstance(args, dict) else None
+        said = said if isinstance(said, dict) and "model" in said else {"model": said}
+    weights, args = said["model"], said.get("model_args", {})
     if not isinstance(args, dict) or not isinstance(weights, dict) or not weights or not _all_tensors(weights):
         saw = _some(map(str, weights)) if isinstance(weights, dict) else type(weights).__name__
         raise UnknownLayout(f"{file}: no state dict", saw=saw, want="AstroPT's: model, model_args, modality_registry")
-    return Published(file, {str(k).replace("_orig_mod.", ""): w for k, w in weights.items()}, args, _registry(registry))
+    registry = _registry(said.get("modality_registry", args.get("modalities")))
+    return Published(file, {str(k).replace("_orig_mod.", ""): w for k, w in weights.items()}, args, registry)
 
 
 def _all_tensors(weights: Mapping[Any, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,7 +14,11 @@ import torch
 
 from omnisky.errors import CorruptFile, UnsafePickle
 
-_HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode")
+_HARMLESS = re.compile(
+    r"torch\.(_utils\._rebuild\w+|\w*Storage|storage\.\w+|Size|device|nn\.parameter\.Parameter|(u?int|b?float|bool)\w*)"
+    r"|collections\.OrderedDict|_codecs\.encode"
+)
+"""what a checkpoint of tensors names; only to tell a broken file from a hostile one after both were refused"""
 
 
 class Inert:
@@ -36,9 +41,9 @@ def unpickle(file: Path, inert: tuple[str, ...] = ()) -> Any:
         with torch.serialization.safe_globals([(Inert, name) for name in inert]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # whatever a broken or hostile file may provoke
-        named = [name for name in _named(file) if name not in inert and not name.startswith(_HARMLESS)]
+        named = [name for name in _named(file) if name not in inert and not _HARMLESS.fullmatch(name)]
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        if named or "nsupported global" in str(error):
+        if named or "unsupported global" in str(error).lower():
             raise UnsafePickle(
                 f"{file} wants to run code; none was run",
                 saw=tuple(named[:4]) or reason,
@@ -52,14 +57,16 @@ def _named(file: Path) -> Iterator[str]:
     """The classes and functions a pickle names, read off its opcodes."""
     strings: list[str] = []
     try:
-        for opcode, said, _ in pickletools.genops(_pickle_in(file)):
-            if opcode.name == "GLOBAL":
-                yield str(said).replace(" ", ".")
-            elif opcode.name == "STACK_GLOBAL":
-                yield ".".join(strings[-2:])
-            elif isinstance(said, str):
-                strings.append(said)
-    except Exception:  # where it stops making sense, it stops
+        stream = _pickle_in(file)
+        while True:  # old files are several pickles one after the other
+            for opcode, said, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    yield str(said).replace(" ", ".")
+                elif opcode.name == "STACK_GLOBAL":
+                    yield ".".join(strings[-2:])
+                elif isinstance(said, str):
+                    strings.append(said)
+    except Exception:  # where it stops making sense, or ends
         return
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 
 from omnisky.errors import BadPixels, BadValue
 from omnisky.plot.style import (
     CLASSES,
+    DPI,
     FAINT,
     GROUND,
     SOFT,
@@ -22,7 +23,6 @@ from omnisky.plot.style import (
     fitted,
     same_length,
     sheet,
-    stamp,
     write,
 )
 
@@ -40,10 +40,10 @@ def map_with_thumbnails(
     names: Sequence[str] | None = None,
     note: str = "",
 ) -> Path:
-    """A map drawn with the galaxies themselves, one for each occupied cell of a grid, and all objects as dots beside it.
+    """A map drawn with the galaxies themselves, one for each occupied cell of a grid, and every object as a dot beside.
 
     `xy` has no unit. `colour` is the class of each object, an index into `names`, at most eight, −1 if not known.
-    `note` says how the map was made. Objects far from all others are drawn at the edge.
+    `note` says how the map was made and what it does not mean. Objects far from all others are drawn at the edge.
     """
     same_length(xy=xy, images=images, colour=colour)
     if not np.isfinite(xy).all():
@@ -56,20 +56,21 @@ def map_with_thumbnails(
     cells = int(np.clip(round(1.1 * len(xy) ** 0.5), 3, 28))
     with sheet(path, 2 * _EDGE + _BOX + 0.3 + _SIDE, 2 * _EDGE + _BOX) as figure:
         axes = canvas(figure)
-        cell = _BOX / cells
-        for index in _one_per_cell(place, cells):
-            column, row = np.minimum(place[index] * cells, cells - 1).astype(int)
-            x, y, size = _EDGE + (column + 0.03) * cell, _EDGE + (row + 0.03) * cell, 0.9 * cell
-            stamp(axes, display(images[index][None])[0], x, y, size)
-            if colour is not None:
-                shade = class_colour(int(colour[index]))
-                axes.plot([x, x + size], [y + size] * 2, color=shade, linewidth=1.5, solid_capstyle="butt", zorder=4)
+        chosen = _one_per_cell(place, cells)
+        spot = np.minimum(place[chosen] * cells, cells - 1).astype(int)
+        picture, filled = _quilt(images, chosen, spot, cells)
+        grows = max(picture.shape) < _BOX * DPI
+        box: dict[str, Any] = {"extent": (_EDGE, _EDGE + _BOX, _EDGE + _BOX, _EDGE), "aspect": "auto"}
+        axes.imshow(picture, interpolation="bicubic" if grows else "antialiased", **box)
+        axes.set_autoscale_on(False)
+        if colour is not None:
+            x, y = _EDGE + spot.T * (_BOX / cells)
+            size, shade = filled * _BOX / cells, [class_colour(int(kind)) for kind in colour[chosen]]
+            axes.hlines(y + size, x, x + size, colors=shade, linewidth=1.5)
         left = _EDGE + _BOX + 0.3
         _dots(axes, place * _SIDE + (left, _EDGE), colour)
         below = _legend(axes, left, _EDGE + _SIDE + 0.3, len(xy), colour, names)
-        said = [note, "Neighbours look alike; distances between islands are not physical."]
-        for text in filter(None, said):
-            below = write(axes, left, below, fitted(text, _SIDE, 9, 9), color=SOFT) + 0.1
+        write(axes, left, below, fitted(note, _SIDE, 9, 12), color=SOFT)
     return Path(path)
 
 
@@ -90,12 +91,30 @@ def _one_per_cell(place: Float[np.ndarray, "object 2"], cells: int) -> Integer[n
     return nearest_first[first]
 
 
+def _quilt(
+    images: Pixels, chosen: Integer[np.ndarray, " chosen"], spot: Integer[np.ndarray, "chosen 2"], cells: int
+) -> tuple[UInt8[np.ndarray, "side side 3"], float]:
+    """The chosen images at their (column, row), in one picture; and the share of a cell's side that an image fills."""
+    shrink = max(1, max(images.shape[2:]) // 64)  # by whole pixels: means, no aliasing
+    high, wide = (length // shrink for length in images.shape[2:])
+    tile = max(high, wide)
+    pitch = tile + max(1, tile // 12)
+    ground = [int(GROUND[i : i + 2], 16) for i in (1, 3, 5)]
+    quilt = np.full((cells * pitch, cells * pitch, 3), ground, np.uint8)
+    for index, (column, row) in zip(chosen, spot, strict=True):
+        whole = display(images[index][None])[0, : high * shrink, : wide * shrink]
+        top, left = row * pitch + (tile - high) // 2, column * pitch + (tile - wide) // 2
+        small = whole.reshape(high, shrink, wide, shrink, 3).mean(axis=(1, 3))
+        quilt[top : top + high, left : left + wide] = np.round(small)
+    return quilt, tile / pitch
+
+
 def _dots(axes: Axes, at: Float[np.ndarray, "object 2"], colour: Integer[np.ndarray, " object"] | None) -> None:
     """Every object, in inches; where no classes are known, how many there are."""
     if colour is not None or len(at) < 2000:
         order = np.random.default_rng(0).permutation(len(at))  # no class lies on top of the others
         shade = CLASSES[0] if colour is None else [class_colour(int(kind)) for kind in colour[order]]
-        axes.scatter(*at[order].T, s=np.clip(8000 / len(at), 1, 9), c=shade, linewidths=0, alpha=0.8)
+        axes.scatter(at[order, 0], at[order, 1], s=np.clip(8000 / len(at), 1, 9), c=shade, linewidths=0, alpha=0.8)
         return
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -113,7 +132,7 @@ def _legend(
 ) -> float:
     """One line a class with its count; returns where the next line may start."""
     if colour is None:
-        said = f"{count:,} objects" + (", brighter: more of them" if count >= 2000 else "")
+        said = f"{count:,} object{'s' * (count > 1)}" + (", brighter: more of them" if count >= 2000 else "")
         axes.text(left, top, said, color=SOFT, va="center_baseline")
         return top + 0.3
     for kind, many in zip(*np.unique(colour, return_counts=True), strict=True):

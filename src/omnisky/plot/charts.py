@@ -43,16 +43,18 @@ class PowerLaw:
     scale: float
     exponent: float
 
-    def __call__(self, parameters: Num[np.ndarray, " size"]) -> Float[np.ndarray, " size"]:
+    def __call__(self, parameters: Num[np.ndarray, "*size"]) -> Float[np.ndarray, "*size"]:
         return self.floor + self.scale * np.asarray(parameters, np.float64) ** -self.exponent
 
 
 def confusion(matrix: Integer[np.ndarray, "truth predicted"], names: Sequence[str], path: str | Path) -> Path:
-    """Counts of objects, a row for each true class and a column for each predicted one; the shade is the row's share."""
+    """Counts of objects: a row for each true class, a column for each predicted one, shaded by the share of the row."""
     if matrix.shape != (len(names), len(names)) or not len(names):
         raise ShapeMismatch("confusion", saw=matrix.shape, want=f"a row and a column for each of {len(names)} names")
     from_row = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side, left, head = max(0.85 * len(names), 1.7), 1.75, 0.95
+    row_names = [fitted(name, 1.25, 9, 2) for name in names]
+    longest = max(len(line) for name in row_names for line in name.splitlines())
+    side, left, head = max(0.85 * len(names), 1.7), 0.45 + 0.073 * max(longest, 6), 0.95
     with sheet(path, left + side + 0.3, head + side + 0.35) as figure:
         from matplotlib.colors import LinearSegmentedColormap
 
@@ -63,11 +65,11 @@ def confusion(matrix: Integer[np.ndarray, "truth predicted"], names: Sequence[st
         for row, column in np.ndindex(*matrix.shape):
             ink = GROUND if from_row[row, column] > 0.55 else INK
             axes.text(column, row - 0.11, f"{matrix[row, column]:,}", color=ink, ha="center", va="center", size=10.5)
-            share = f"{from_row[row, column]:.0%}"
+            share = f"{from_row[row, column]:.0%}" if matrix[row].any() else "–"
             axes.text(column, row + 0.2, share, color=ink, ha="center", va="center", size=8.5, alpha=0.8)
         cell = side / len(names)
         axes.set_xticks(range(len(names)), [fitted(name, cell * 1.0, 8.5, 3) for name in names], size=8.5)
-        axes.set_yticks(range(len(names)), [fitted(name, 1.25, 9, 2) for name in names])
+        axes.set_yticks(range(len(names)), row_names)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=5)
         axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
@@ -87,7 +89,7 @@ def yardsticks(
     many: str = "all labels",
     few: str = "1 % of the labels",
 ) -> Path:
-    """A dot and its error bar for each method, best at the top; a second dot where it was also tried with few labels."""
+    """A dot and its error bar for each method, best at the top; a second dot where few labels were tried."""
     same_length(rows=rows)
     rows = sorted(rows, key=lambda row: row.value)
     left, right, top, bottom, tall = 3.0, 2.5, 0.5, 0.6, 0.46
@@ -108,7 +110,7 @@ def yardsticks(
                 axes.text(x, place, said, color=ink, va="center_baseline", transform=axes.get_yaxis_transform())
         low = min(np.nanmin([row.value - row.error, row.few_value - row.few_error]) for row in rows)
         edge = max(np.nanmax([row.value + row.error, row.few_value + row.few_error]) for row in rows)
-        pad = max(0.06 * (edge - low), 0.02)
+        pad = max(0.06 * (edge - low), 0.04)
         axes.set(xlim=(max(0, low - pad), edge + pad), ylim=(-0.5, len(rows) - 0.5), xlabel=quantity)
         axes.set_yticks(range(len(rows)), [fitted(row.name, left - 0.3, 9.5, 2) for row in rows], size=9.5)
         for row, label in zip(rows, axes.get_yticklabels(), strict=True):
@@ -152,7 +154,7 @@ def curve(
             axes.plot(*_smoothed(steps, loss, log_steps), color=INK, linewidth=1.6, label="training, smoothed")
         if held_out is not None:
             axes.plot(*held_out.T, color=ACCENT, marker="o", markersize=4, linewidth=1.3, label="held out")
-        if np.nanmin(loss) > 0:
+        if 0 < 2 * np.nanmin(loss) < np.nanmax(loss):
             _log_axis(axes, "y")
         if log_steps:
             axes.set_xlim(left=max(1, np.min(steps)))
@@ -212,12 +214,14 @@ def scaling_law(
             accuracy, error = probe[order].T
             others[1].plot(size, accuracy, color=FAINT, linewidth=1.2)
             for place, shade in enumerate(shades):
-                bar = {"elinewidth": 2, "markersize": 6.5, "color": shade}
+                bar: dict[str, Any] = {"elinewidth": 2, "markersize": 6.5, "color": shade}
                 others[1].errorbar(size[place], accuracy[place], yerr=error[place], fmt="o", **bar)
             others[1].set(title="what a probe makes of it", xlabel="parameters", ylabel="accuracy")
         for axes in [first, *others]:
             axes.margins(0.09)
             _log_axis(axes, "x")
+        if min(np.min(curve) for curve in loss) > 0:
+            _log_axis(others[0], "y")
     return Path(path)
 
 
@@ -256,15 +260,9 @@ def _log_axis(axes: Axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(max(high / max(low, 1e-300), 1.0001))
-    marks = (
-        (1, 2, 3, 4, 5, 6, 7, 8, 9)
-        if decades < 0.7
-        else (1, 2, 5)
-        if decades < 1.6
-        else (1, 3)
-        if decades < 3
-        else (1,)
-    )
+    roomy = decades if high < 1e12 else 2 * decades  # 3·10¹² is twice as long as 30k
+    steps = (tuple(range(1, 10)), 0.7), ((1, 2, 5), 1.6), ((1, 3), 3.0), ((1,), np.inf)
+    marks = next(marks for marks, limit in steps if roomy < limit)
     axis.set_major_locator(LogLocator(subs=marks, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     axis.set_minor_formatter(NullFormatter())

@@ -137,8 +137,8 @@ def predictions(
     across, size, gap = min(8, len(images)), 1.06, 0.14
     best = probabilities.argmax(axis=1)
     said = [fitted(names[kind], size, 8.5, 2) for kind in best]
-    missed = np.zeros(len(best), bool) if truth is None else truth != best
-    was = ["" if not miss else fitted(f"is {names[truth[i]]}", size, 8.5, 2) for i, miss in enumerate(missed)]
+    right = best if truth is None else truth
+    was = [fitted(f"is {names[t]}", size, 8.5, 2) if t != b else "" for t, b in zip(right, best, strict=True)]
     lines = [len([*a.splitlines(), *b.splitlines()]) for a, b in zip(said, was, strict=True)]
     tall = [size + 0.46 + 0.165 * max(lines[i : i + across]) for i in range(0, len(lines), across)]
     with sheet(path, 2 * _EDGE + across * (size + gap) - gap, _EDGE + sum(tall) + 0.05) as figure:

@@ -78,7 +78,7 @@ def _mark(axes: Axes, z: float, low: float, high: float) -> None:
     kinds += [(rest, name, CLASSES[0]) for name, rest in ABSORPTION_AA.items()]
     for rest, name, colour in sorted(kinds):
         at = rest * (1 + z)
-        if not low < at < high:
+        if not low + 0.008 * (high - low) < at < high:
             continue
         axes.axvline(at, color=colour, linewidth=0.8, alpha=0.55, zorder=1)
         half = (0.072 * len(name) + 0.08) / 2 * (high - low) / 9  # inches to Å: the axes are 9 inches wide

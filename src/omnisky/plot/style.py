@@ -106,13 +106,15 @@ def stamp(axes: Axes, image: np.ndarray, x: float, y: float, size: float, frame:
     axes.imshow(image, extent=(left, left + wide, top + high, top), interpolation=smooth, aspect="auto", zorder=2)
     axes.set_autoscale_on(False)
     if frame:
-        box = {"fill": False, "edgecolor": frame, "linewidth": width, "zorder": 3, "joinstyle": "miter"}
         from matplotlib.patches import Rectangle
 
+        box: dict[str, Any] = {"fill": False, "edgecolor": frame, "linewidth": width, "zorder": 3, "joinstyle": "miter"}
         axes.add_patch(Rectangle((left, top), wide, high, **box))
 
 
-def display(images: Num[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+def display(
+    images: Num[np.ndarray, "*object 3 height width"],
+) -> UInt8[np.ndarray, "*object height width 3"]:
     """Images as 8-bit colour with the planes last: (…, 3, height, width) → (…, height, width, 3).
 
     Floats are clipped to [0, 1], since a model may draw a little outside. Raises BadPixels, ShapeMismatch.
@@ -143,7 +145,7 @@ def same_length(**counted: object) -> None:
 
 def fitted(text: object, width_in: float, points: float = 9, lines: int = 1) -> str:
     """Text broken into at most so many lines that fit the width; what is left over becomes an ellipsis."""
-    letters = max(4, int(width_in * 72 / (0.6 * points)))
+    letters = max(4, int(width_in * 72 / (0.58 * points)))
     return "\n".join(textwrap.wrap(str(text), letters, max_lines=lines, placeholder=" …")) or str(text)[:0]
 
 

@@ -13,14 +13,14 @@ from omnisky.train.config import Run
 from omnisky.train.optim import AdamW
 
 
-def galaxy_cnn() -> Run:
-    """A small CNN on the five Galaxy Zoo 2 classes: 64-px colour images, turned and mirrored at random."""
+def galaxy_cnn(classes: int = 5) -> Run:
+    """A small CNN on classes (Galaxy Zoo 2 has five): 64-px colour images, turned and mirrored at random."""
     return Run(
         name="galaxy-cnn",
-        model=SmallCNNConfig(),
+        model=SmallCNNConfig(classes=classes),
         codecs=(
             RasterPatches(patch_size=1, bands=("red", "green", "blue"), stretch=GALAXY_COLOURS, name="pixels"),
-            ClassIds(column="class", classes=5),
+            ClassIds(column="class", classes=classes),
         ),
         augment=random_turns,
         held_out=0.1,

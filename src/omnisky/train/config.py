@@ -97,4 +97,4 @@ def _parse(text: str, kind: type, key: str) -> Any:
             return words[text.lower()]
         return int(text.replace("_", "")) if kind is int else kind(text)
     except (ValueError, KeyError) as error:
-        raise BadValue(key, saw=text, want=f"a {kind.__name__}") from error
+        raise BadValue(key, saw=text, want=f"a value of type {kind.__name__}") from error

@@ -1,0 +1,96 @@
+"""The demo on the real galaxies that come with the `sample` extra: no download, no labels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+from torch import nn
+
+from omnisky import plot, watch
+from omnisky.adapt.pool import AttentiveProbe
+from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
+from omnisky.embed import embed, signature, token_states
+from omnisky.model import store
+from omnisky.observe.sample import SOURCES, sample_sky
+from omnisky.observe.types import Observation
+from omnisky.page import Section
+from omnisky.recipes import recipe
+from omnisky.train.loop import train
+
+
+def sample_demo(folder: str | Path, steps: int = 30) -> Story:
+    """The real sample sky through the shipped model: `folder`/index.html and its figures.
+
+    Raises MissingExtra without the `sample` and `plot` extras, StorageError.
+    """
+    story = Story(Path(folder))
+    with story.timed("open the sky"):
+        sky = sample_sky()
+        model = store.load(MODEL)
+    galaxies = sky.galaxies
+    _learn_on(story, model, galaxies, steps)
+    with story.timed("embed"), watch.counting_bar("embed") as bar:
+        embedding = embed(model, galaxies, precision="bf16", watch=bar)
+        embedding.save(story.folder / "embeddings.parquet")
+    look_alikes(story, galaxies, embedding, _bright_queries(galaxies))
+    with story.timed("morphology"):
+        probe = shipped_probe(model)
+        chance = probe.predict_proba(token_states(model, galaxies, views=probe.views))
+    shapes(story, galaxies, chance, probe.names_)
+    the_map(story, galaxies, embedding, chance.argmax(1), probe.names_)
+    completions(story, model, galaxies)
+    _spectra(story, sky.spectra)
+    story.facts = {"galaxies": f"{len(galaxies):,}", **about(model)}
+    return finish(story, "Real galaxies through a small foundation model", "make demo", tuple(SOURCES.values()))
+
+
+def shipped_probe(model: nn.Module) -> AttentiveProbe:
+    """The morphology probe that comes with `omnisky-nano`. Raises ProvenanceError for other weights."""
+    folder = Path(str(files("omnisky"))) / "weights" / MODEL / "probe"
+    return AttentiveProbe.load(folder, signature=signature(model, None, "bf16"))
+
+
+def _learn_on(story: Story, model: nn.Module, galaxies: Observation, steps: int) -> None:
+    """A few steps of the pre-training recipe on these galaxies, on a copy: the shipped weights stay as they are."""
+    base = recipe("astropt-nano")
+    slow = replace(base.optim, peak=1e-4, warmup=5)
+    run = replace(base, steps=steps, batch=64, optim=slow, held_out=0.0, save_every=steps, mean_decay=0.0, seed=1)
+    with story.timed("train on"), watch.training_bar("train on these galaxies") as bar:
+        train(run, story.folder / "run", source=galaxies, start=model, watch=bar)
+    metrics = [json.loads(line) for line in (story.folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps_done, losses = np.array([(line["step"], line["loss"]) for line in metrics]).T
+    figure = plot.curve(steps_done, losses, story.folder / "learning.png")
+    story.sections.append(
+        Section(
+            "It goes on learning",
+            f"{steps} more steps of the same pre-training, on galaxies it never saw: guess each patch from those "
+            "nearer the centre. What follows uses the weights as shipped.",
+            figure,
+            "training loss against step",
+        )
+    )
+
+
+def _spectra(story: Story, spectra: Observation) -> None:
+    shown = spectra["spectrum"]
+    redshift = spectra["scalars"]["redshift"]
+    names = spectra.object_id.tolist()
+    figure = plot.spectra(shown.wavelength_aa, shown.flux, names, story.folder / "spectra.png", redshifts=redshift)
+    story.sections.append(
+        Section(
+            "Real spectra, ready for the next models",
+            "DESI coadds read from FITS, arms joined by inverse variance. The nano model reads images only.",
+            figure,
+            "spectra with lines marked",
+        )
+    )
+
+
+def _bright_queries(galaxies: Observation, count: int = 5) -> Integer[np.ndarray, " query"]:
+    """A few bright galaxies, spread over the brightest third."""
+    return np.linspace(0, len(galaxies) // 3, count).astype(int)

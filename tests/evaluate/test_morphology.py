@@ -1,0 +1,47 @@
+"""The comparison is fair: same split for all, no leak, chances for every class."""
+
+import numpy as np
+import pytest
+from small import galaxies, model
+
+from omnisky.embed import token_states
+from omnisky.errors import BadValue, MissingModality
+from omnisky.evaluate.morphology import Task, attentive_on, cnn_in, judge, linear_on, majority, mean_and_spread, trees_on
+from omnisky.observe.sky import held_out
+
+
+def test_no_test_object_is_learned_from_and_the_split_is_the_houses():
+    seen = galaxies(200)
+    task, tenth = Task.of(seen), Task.of(seen, share=0.1)
+    np.testing.assert_array_equal(task.test, held_out(seen, 0.2))
+    assert not task.test[task.learn].any()
+    assert set(tenth.learn) <= set(task.learn)
+    assert len(tenth.learn) == pytest.approx(0.1 * len(task.learn), abs=2)
+
+
+def test_labels_are_needed():
+    seen = galaxies(20)
+    with pytest.raises(MissingModality, match="class"):
+        Task.of(seen.__class__(seen.object_id, seen.ra, seen.dec, {"image": seen["image"]}))
+    with pytest.raises(BadValue):
+        Task.of(seen, share=0.0)
+
+
+def test_every_method_answers_for_every_test_object(tmp_path):
+    seen, net = galaxies(160), model()
+    task = Task.of(seen)
+    states = token_states(net, seen, views=2)
+    x = mean_and_spread(states, 2)
+    methods = {
+        "majority": majority,
+        "linear": linear_on(x),
+        "trees": trees_on(x),
+        "attentive": attentive_on(states, 2, epochs=3, hidden=16, heads=2),
+        "cnn": cnn_in(tmp_path, steps=40),
+    }
+    answers = {name: judge(name, task, say) for name, say in methods.items()}
+    for answer in answers.values():
+        assert answer.chance.shape == (task.test.sum(), 2)
+        np.testing.assert_allclose(answer.chance.sum(1), 1, rtol=1e-3)
+        assert answer.accuracy.error > 0
+    assert answers["cnn"].accuracy.value > 0.9  # round against flat: any working network sees it

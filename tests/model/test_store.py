@@ -1,0 +1,167 @@
+"""A model is a folder: exact, atomic, signed; what is not one is named."""
+
+import json
+import os
+import resource
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from errno import ENOSPC
+
+import pytest
+import torch
+
+import omnisky
+from omnisky.codec.patch import ScalarTokens, SpectralSections, SpiralPatches
+from omnisky.codec.stretch import Asinh
+from omnisky.errors import ConfigError, CorruptFile, StorageError, UnknownLayout, UnknownModel
+from omnisky.model import store
+from omnisky.model.autoregressive import AutoregressiveConfig
+from omnisky.model.junction import Modality
+from omnisky.model.transformer import CoreConfig
+
+CONFIG = AutoregressiveConfig(
+    core=CoreConfig(width=8, depth=1, heads=2), modalities=(Modality(name="images", width=12),), context=16
+)
+CODECS = (
+    SpiralPatches(patch_size=2, bands=("g", "r", "z"), stretch=Asinh(softening=(0.01, 0.02, 0.03))),
+    SpectralSections(size=4, rounded=True),
+    ScalarTokens(columns=("z", "mass"), centre=(0.5, 10.0), scale=(0.3, 1.0)),
+)
+
+
+@pytest.fixture
+def model():
+    made = CONFIG.build(seed=1)
+    made.codecs = CODECS
+    return made
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(w, b.state_dict()[name]) for name, w in a.state_dict().items())
+
+
+def test_weights_config_and_codecs_come_back_exactly(model, tmp_path):
+    again = omnisky.load(omnisky.save(model, tmp_path / "model"))
+    assert same(model, again)
+    assert (again.config, again.codecs) == (CONFIG, CODECS)
+    assert not again.training
+    assert sorted(os.listdir(tmp_path / "model")) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(model, tmp_path):
+    sizes = [
+        (store.save(model, tmp_path / str(dtype), dtype=dtype) / "model.safetensors").stat().st_size
+        for dtype in (None, torch.bfloat16)
+    ]
+    assert sizes[1] < 0.6 * sizes[0]  # names and shapes take the rest
+    again = store.load(tmp_path / str(torch.bfloat16))
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+
+
+def test_a_signature_hangs_on_weights_config_and_codecs_and_on_nothing_else(model, tmp_path):
+    signed = store.signature(model)
+    assert store.signature(store.load(store.save(model, tmp_path / "a", card="# Mine"))) == signed
+    others = [CONFIG.build(seed=2), replace(CONFIG, prefix=3).build(seed=1), CONFIG.build(seed=1)]
+    others[0].codecs, others[1].codecs = CODECS, CODECS
+    others[2].codecs = CODECS[:1]
+    assert len({signed, *map(store.signature, others)}) == 4
+
+
+# --- a full disk -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def at_most(size: int):
+    """Files cannot grow beyond this: the nearest thing to a full disk that a test can make."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_fills_while_saving_leaves_the_old_folder_whole(model, tmp_path):
+    store.save(model, tmp_path / "model")
+    with pytest.raises(StorageError, match=r"could not write .*model"), at_most(1000):
+        store.save(CONFIG.build(seed=9), tmp_path / "model")
+    assert same(store.load(tmp_path / "model"), model)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("at", ["write_weights", "_card"])
+def test_no_space_left_at_any_moment_leaves_nothing(model, tmp_path, monkeypatch, at):
+    def full(*_, **__):
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, at, full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        store.save(model, tmp_path / "model")
+    assert os.listdir(tmp_path) == []
+
+
+# --- what is not a model -----------------------------------------------------------------------------------------
+
+
+def test_a_name_nobody_knows_is_refused_with_what_there_is(tmp_path):
+    with pytest.raises(UnknownModel, match="saw omnisky-nono; want"):
+        store.load("omnisky-nono")
+    with pytest.raises(UnknownModel, match="no single model"):
+        store.load(tmp_path)
+    (tmp_path / "a.pt").touch()
+    (tmp_path / "b.pt").touch()
+    with pytest.raises(UnknownModel, match=r"saw a\.pt b\.pt"):
+        store.load(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_truncated_weights_are_named(model, tmp_path, share):
+    file = store.save(model, tmp_path / "model") / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(CorruptFile, match=r"model\.safetensors"):
+        store.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"model": {}}'])
+def test_a_broken_config_is_named(model, tmp_path, text):
+    (store.save(model, tmp_path / "model") / "config.json").write_text(text)
+    with pytest.raises(CorruptFile, match=r"config\.json"):
+        store.load(tmp_path / "model")
+
+
+def edited(model, tmp_path, change) -> None:
+    file = store.save(model, tmp_path / "model") / "config.json"
+    config = json.loads(file.read_text())
+    change(config["model"])
+    file.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(kind="os.system"), "os.system"),
+        (lambda c: c.update(colour="red"), "colour"),
+        (lambda c: c.pop("core"), "core"),
+    ],
+)
+def test_a_config_of_unknown_kinds_or_fields_is_refused(model, tmp_path, change, said):
+    edited(model, tmp_path, change)
+    with pytest.raises(ConfigError, match=said):
+        store.load(tmp_path / "model")
+
+
+def test_weights_of_another_size_are_refused_saying_which(model, tmp_path):
+    edited(model, tmp_path, lambda c: c["core"].update(depth=2))
+    with pytest.raises(UnknownLayout, match=r"6 missing \(core\.blocks\.1\.attention\.out\.weight"):
+        store.load(tmp_path / "model")
+
+
+def test_only_known_kinds_are_unpacked():
+    @dataclass(frozen=True)
+    class Foreign:
+        a: int = 1
+
+    packed = store.pack(Foreign())
+    assert packed == {"kind": "Foreign", "a": 1}
+    with pytest.raises(ConfigError, match="Foreign"):
+        store.unpack(packed)

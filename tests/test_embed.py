@@ -1,0 +1,101 @@
+"""Embeddings keep ids and order, stop early, survive a kill, and say what made them."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small import galaxies, model
+
+from omnisky import embed as front_door
+from omnisky.embed import Embedding, embed, embed_file, signature, token_states
+from omnisky.errors import BadValue, CorruptFile, ProvenanceError
+
+
+def test_the_front_door_is_this_function():
+    assert front_door is embed
+
+
+def test_an_object_embeds_the_same_alone_and_in_company():
+    seen, net = galaxies(9), model()
+    together, alone = embed(net, seen, batch=4), embed(net, seen.take([5]))
+    np.testing.assert_allclose(together.vectors[5], alone.vectors[0], atol=1e-5)  # other batch shapes, other sums
+    assert together.object_id.tolist() == seen.object_id.tolist()
+
+
+def test_blocks_after_the_asked_one_do_not_run():
+    seen, net = galaxies(2), model()
+    want = embed(net, seen, blocks=1).vectors
+    net.core.blocks[1].forward = lambda *_: pytest.fail("a block that was not asked for ran")
+    np.testing.assert_array_equal(embed(net, seen, blocks=1).vectors, want)
+
+
+def test_the_table_on_disk_is_what_was_embedded(tmp_path):
+    found = embed(model(), galaxies(5))
+    again = Embedding.load(found.save(tmp_path / "e.parquet"))
+    np.testing.assert_array_equal(again.vectors, found.vectors)
+    assert again.signature == found.signature and again.object_id.tolist() == found.object_id.tolist()
+    column = pq.read_schema(tmp_path / "e.parquet").field("embedding").type
+    assert (column.list_size, str(column.value_type)) == (16, "float")
+
+
+def test_a_truncated_table_is_named(tmp_path):
+    path = embed(model(), galaxies(5)).save(tmp_path / "e.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptFile, match=r"e\.parquet"):
+        Embedding.load(path)
+
+
+def test_a_killed_embedding_goes_on_after_the_last_part(tmp_path):
+    seen, net = galaxies(10), model()
+    want = Embedding.load(embed_file(net, seen, tmp_path / "whole.parquet", part_size=4))
+
+    def stop(done: int, total: int) -> None:
+        if done > 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_file(net, seen, tmp_path / "killed.parquet", part_size=4, watch=stop)
+    counted: list[int] = []
+    embed_file(net, seen, tmp_path / "killed.parquet", part_size=4, watch=lambda done, total: counted.append(done))
+    assert min(counted) > 4  # the first part was not made again
+    np.testing.assert_array_equal(Embedding.load(tmp_path / "killed.parquet").vectors, want.vectors)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.parquet", "whole.parquet"]
+
+
+def test_parts_of_another_model_are_refused(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        embed_file(model(), galaxies(10), tmp_path / "e.parquet", part_size=4, watch=_interrupt)
+    with pytest.raises(ProvenanceError, match="begun otherwise"):
+        embed_file(model(seed=1), galaxies(10), tmp_path / "e.parquet", part_size=4)
+
+
+def _interrupt(done: int, total: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_signature_knows_weights_layer_and_precision():
+    net = model()
+    first = signature(net)
+    assert len({first, signature(net, 1), signature(net, None, "bf16"), signature(model(seed=1))}) == 4
+    assert first == signature(model()) == signature(net, net.centre)
+
+
+def test_views_are_rows_of_the_same_object():
+    seen, net = galaxies(3), model()
+    one, four = token_states(net, seen, precision="fp32"), token_states(net, seen, views=4, precision="fp32")
+    np.testing.assert_array_equal(four[::4], one)
+    assert np.abs(four[1::4] - one).max() > 0.01  # a turned galaxy is another picture
+    with pytest.raises(BadValue):
+        token_states(net, seen, views=9)
+
+
+def test_absent_images_do_not_change_the_others():
+    seen, net = galaxies(4), model()
+    tokens = net.codecs[0].encode(seen)
+    hidden = tokens["images"].there().clone()
+    hidden[1] = False
+    from omnisky.codec.tokens import Span, Tokens
+
+    some = Tokens({"images": Span(tokens["images"].values, tokens["images"].positions, hidden)})
+    with torch.no_grad():
+        torch.testing.assert_close(net.states(some)[0], net.states(tokens)[0])
