@@ -138,12 +138,15 @@ def _step(learner: Learner, seen: Observation) -> Progress:
         group["lr"] = rate
     draw = torch.Generator().manual_seed(run.seed * 1_000_003 + learner.step)
     loss = _accumulate(learner, encode_all(run.codecs, seen).to(learner.place.device), draw)
-    if not math.isfinite(loss):
-        raise NonFiniteLoss(
-            f"step {learner.step + 1}", saw=loss, hint="a lower optim.peak, or look for broken inputs; last/ is whole"
-        )
     limit = run.optim.clip or math.inf
     norm = float(nn.utils.clip_grad_norm_(learner.model.parameters(), limit))
+    if not math.isfinite(loss + norm):  # a finite loss may have a gradient that is not
+        raise NonFiniteLoss(
+            f"step {learner.step + 1}",
+            saw=f"loss {loss}, gradient {norm}",
+            want="finite numbers",
+            hint="a lower optim.peak, or look for broken inputs; last/ is whole",
+        )
     learner.optimiser.step()
     learner.optimiser.zero_grad(set_to_none=True)
     learner.step += 1

@@ -1,0 +1,243 @@
+"""The loop: what a run is, that it learns, and that being killed changes no bit of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import killable
+import numpy as np
+import pytest
+import small
+import torch
+from safetensors.torch import load_file
+
+from omnisky.errors import BadPixels, BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch, StorageError, UnknownKey
+from omnisky.model import store
+from omnisky.train.config import edit
+from omnisky.train.loop import train
+from omnisky.train.optim import AdamW, MeanWeights
+
+RUN = killable.run()
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- kill -9 and resume ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(RUN, folder, killable.SKY)
+    return folder
+
+
+@pytest.mark.parametrize("moment", killable.MOMENTS)
+def test_killed_at_any_moment_it_ends_with_the_same_bits(whole, tmp_path, moment):
+    command = [sys.executable, killable.__file__, tmp_path / "run", moment]
+    died = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": os.path.dirname(small.__file__)}, capture_output=True
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    assert not (tmp_path / "run" / "model").exists()
+    train(RUN, tmp_path / "run", killable.SKY)
+    for file in ("last/state.safetensors", "model/model.safetensors"):
+        assert same(load_file(tmp_path / "run" / file), load_file(whole / file)), file
+    for file in ("metrics.jsonl", "last/state.json", "run.json"):
+        assert (tmp_path / "run" / file).read_text() == (whole / file).read_text(), file
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(os.listdir(whole))
+
+
+def test_the_same_call_on_a_finished_run_changes_nothing(whole, tmp_path):
+    before = {file: file.read_bytes() for file in whole.rglob("*") if file.is_file()}
+    train(RUN, whole, killable.SKY)
+    assert {file: file.read_bytes() for file in whole.rglob("*") if file.is_file()} == before
+
+
+def test_workers_do_not_change_a_bit(whole, tmp_path):
+    train(replace(RUN, workers=0), tmp_path, killable.SKY)
+    assert same(load_file(tmp_path / "last/state.safetensors"), load_file(whole / "last/state.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "change", ["seed=8", "batch=4", "steps=20", "optim.peak=0.02", "model.core.dropout=0.2", "mean_decay=0.5"]
+)
+def test_resuming_with_other_settings_is_refused_naming_them(whole, change):
+    other = edit(RUN, [change])
+    name = change.split(".")[0].split("=")[0]
+    with pytest.raises(ResumeMismatch, match=rf"holds another run\. saw {name}="):
+        train(other, whole, killable.SKY)
+
+
+@pytest.mark.parametrize("file", ["last/state.json", "last/state.safetensors", "run.json"])
+def test_a_broken_checkpoint_is_named(tmp_path, file):
+    train(replace(RUN, steps=2), tmp_path, killable.SKY)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptFile, match=file):
+        train(replace(RUN, steps=2), tmp_path, killable.SKY)
+
+
+# --- learning ----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_leaves_behind(whole):
+    assert sorted(os.listdir(whole)) == ["last", "metrics.jsonl", "model", "run.json"]
+    lines = metrics(whole)
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert [line["step"] for line in lines if "held_out" in line] == [4, 8, 10]
+    assert [line["rate"] for line in lines] == [RUN.optim.rate(step, 10) for step in range(1, 11)]
+    assert store.load(whole / "model").codecs == RUN.codecs
+
+
+def test_the_saved_model_is_the_mean_of_weights_if_one_is_kept(whole, tmp_path):
+    last, model = load_file(whole / "last/state.safetensors"), load_file(whole / "model/model.safetensors")
+    assert same(model, {name: last[f"mean/{name}"] for name in model})
+    assert not same(model, {name: last[f"model/{name}"] for name in model})
+    train(replace(RUN, mean_decay=0.0, steps=2), tmp_path, killable.SKY)
+    last, model = load_file(tmp_path / "last/state.safetensors"), load_file(tmp_path / "model/model.safetensors")
+    assert same(model, {name: last[f"model/{name}"] for name in model})
+
+
+def test_a_mean_of_weights_soon_forgets_its_start():
+    """Decay min(0.9, (1 + n)/(10 + n)): from 0 towards constant 1, what is left of the start is their product."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.zero_()
+    mean = MeanWeights(model, 0.9)
+    model.weight.data.fill_(1)
+    left = 1.0
+    for step in range(1, 6):
+        mean.update(model, step)
+        left *= min(0.9, (1 + step) / (10 + step))
+    assert float(mean.mean["weight"]) == pytest.approx(1 - left)
+
+
+def test_it_learns(tmp_path):
+    """Galaxies are smooth: predicting the next patch from the last ones takes off most of the error."""
+    train(replace(RUN, steps=40, judge_every=40), tmp_path, killable.SKY)
+    lines = metrics(tmp_path)
+    assert lines[-1]["held_out"] < 0.6 * lines[0]["loss"]
+
+
+def test_pieces_of_a_batch_give_the_gradient_of_the_whole(tmp_path):
+    """With eps = 1 ≫ gradient, the first step of AdamW is proportional to the gradient (here 0.1 · lr · g)."""
+    optim = AdamW(peak=1.0, warmup=0, eps=1.0, weight_decay=0.0, clip=0.0)
+    model = replace(RUN.model, core=replace(RUN.model.core, dropout=0.0))
+    weights, lines = [], []
+    for pieces in (1, 4):
+        run = replace(RUN, model=model, optim=optim, accumulate=pieces, steps=1, mean_decay=0.0)
+        weights.append(train(run, tmp_path / str(pieces), killable.SKY).state_dict())
+        lines += metrics(tmp_path / str(pieces))
+    start = model.build(RUN.seed).state_dict()
+    assert lines[0]["norm"] == pytest.approx(lines[1]["norm"], rel=1e-5)
+    assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-6)
+    for name, before in start.items():
+        steps = [after[name] - before for after in weights]
+        assert torch.allclose(*steps, rtol=1e-4, atol=1e-7), name
+        assert steps[0].any(), name
+
+
+def test_gradients_are_clipped(tmp_path):
+    """The recorded norm is that before clipping; after it, a step of lr · g cannot be longer than lr · clip."""
+    optim = AdamW(peak=1.0, warmup=0, eps=1.0, weight_decay=0.0, clip=1e-3)
+    run = replace(RUN, optim=optim, steps=1, mean_decay=0.0)
+    after = train(run, tmp_path, killable.SKY).state_dict()
+    before = RUN.model.build(RUN.seed).state_dict()
+    step = sum(float((after[name] - before[name]).square().sum()) for name in before) ** 0.5
+    assert metrics(tmp_path)[0]["norm"] > 1e-3
+    assert 0 < step <= 0.1 * 1e-3 * 1.001
+
+
+def test_decay_spares_vectors():
+    groups = AdamW(weight_decay=0.3).build(RUN.model.build(seed=0)).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert {p.ndim for p in groups[0]["params"]} == {2} and {p.ndim for p in groups[1]["params"]} == {1}
+
+
+def test_the_watcher_sees_every_step(tmp_path):
+    seen = []
+    train(replace(RUN, steps=3), tmp_path, killable.SKY, watch=seen.append)
+    assert [(progress.step, progress.steps) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert all(progress.objects_per_second > 0 for progress in seen)
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------------
+
+
+def floats(value: float):
+    """The sky in float32, with one pixel of each image set to this."""
+    image = killable.SKY["image"]
+    flux = image.flux.astype(np.float32)
+    flux[:, 0, 0, 0] = value
+    return killable.SKY | {"image": replace(image, flux=flux)}
+
+
+def test_nan_in_the_data_is_named_before_it_reaches_the_model(tmp_path):
+    with pytest.raises(BadPixels, match="bands red"):
+        train(RUN, tmp_path, floats(np.nan))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
+    """1e30 is finite, its square is not."""
+    train(replace(RUN, steps=3), tmp_path, killable.SKY)
+    kept = (tmp_path / "last" / "state.safetensors").read_bytes()
+    (tmp_path / "run.json").write_text((tmp_path / "run.json").read_text().replace('"steps": 3', '"steps": 6'))
+    with pytest.raises(NonFiniteLoss, match=r"step 4\. saw loss (nan|inf)"):
+        train(replace(RUN, steps=6), tmp_path, floats(1e30))
+    assert (tmp_path / "last" / "state.safetensors").read_bytes() == kept
+
+
+def test_a_full_disk_is_a_storage_error_and_the_run_can_go_on(whole, tmp_path, monkeypatch):
+    def full(weights, file):
+        if int(weights["optimiser/0/step"]) == 6:
+            raise OSError(28, "No space left on device")
+        write(weights, file)
+
+    write = store.write_weights
+    monkeypatch.setattr(store, "write_weights", full)
+    with pytest.raises(StorageError, match=r"last.*No space left"):
+        train(RUN, tmp_path, killable.SKY)
+    monkeypatch.undo()
+    train(RUN, tmp_path, killable.SKY)
+    assert same(load_file(tmp_path / "last/state.safetensors"), load_file(whole / "last/state.safetensors"))
+
+
+def test_a_run_without_data_says_how_to_give_it_some(tmp_path):
+    with pytest.raises(BadValue, match="data=PATH"):
+        train(RUN, tmp_path)
+
+
+# --- variations --------------------------------------------------------------------------------------------------
+
+
+def test_edits_reach_inside_and_leave_the_original_alone():
+    run = edit(RUN, ["steps=1_000", "optim.peak=3e-4", "model.core.remat=true", "name=mine", "optim.decay_until=7"])
+    assert (run.steps, run.optim.peak, run.model.core.remat, run.name) == (1000, 3e-4, True, "mine")
+    assert run.optim.decay_until == 7
+    assert (RUN.steps, RUN.optim.peak, RUN.model.core.remat) == (10, 1e-2, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "nearest"),
+    [("stpes=3", "steps=3"), ("optim.paek=1", "optim.peak=1"), ("model.core.widht=8", "model.core.width=8")],
+)
+def test_an_unknown_key_is_refused_naming_the_nearest(change, nearest):
+    with pytest.raises(UnknownKey, match=f"Try: {nearest}"):
+        edit(RUN, [change])
+
+
+@pytest.mark.parametrize("change", ["steps", "steps=many", "steps=0", "batch=9", "augment=none", "model.core.heads=3"])
+def test_values_that_make_no_sense_are_refused(change):
+    with pytest.raises(BadValue):
+        edit(RUN, [change])
