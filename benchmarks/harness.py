@@ -302,7 +302,7 @@ def environment(folder: Path, installs: Sequence[Sequence[str]]) -> Path:
     python = folder / "bin" / "python"
     ready = folder / "ready"
     wanted = json.dumps(installs)
-    if ready.exists() and ready.read_text() == wanted:
+    if python.exists() and ready.exists() and ready.read_text() == wanted:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     (folder / ".gitignore").write_text("*\n")

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
-import torch
 from hypothesis import settings
+
+# Threads that wait shall sleep: on a busy machine those that spin take the core from the one they wait for, and
+# tests of tiny models run fifty times slower. OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
 
 # Before anything imports omnisky: from here on each jaxtyping annotation is a check. Users never pay for it.
 jaxtyping.install_import_hook("omnisky", "shapecheck.checked")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,13 @@ class Place:
     rank: int = 0
     ranks: int = 1
     precision: str = "fp32"
+
+    @contextmanager
+    def drawing(self, seed: int) -> Iterator[None]:
+        """Draws that take no generator (dropout, drop-path) come from this seed inside, and are as before outside."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
 
     def autocast(self) -> AbstractContextManager:
         """Matrix products in `precision`, weights and sums in float32."""

@@ -7,8 +7,8 @@ A run lives in a folder:
     last/               the newest checkpoint: state.safetensors, state.json
     model/              the finished model, for omnisky.load
 
-Killed at any moment, the same call goes on from `last/` and ends with the same bits: weights, optimiser, random numbers
-and the place in the data are all there. Random draws of step k come from a generator seeded by (seed, k).
+Killed at any moment, the same call goes on from `last/` and ends with the same bits: weights, optimiser and the place
+in the data are there, and all random draws of step k (dropout too) come from (seed, k) alone.
 """
 
 from __future__ import annotations
@@ -136,8 +136,10 @@ def _step(learner: Learner, seen: Observation) -> Progress:
     rate = run.optim.rate(learner.step + 1, run.steps)
     for group in learner.optimiser.param_groups:
         group["lr"] = rate
-    draw = torch.Generator().manual_seed(run.seed * 1_000_003 + learner.step)
-    loss = _accumulate(learner, encode_all(run.codecs, seen).to(learner.place.device), draw)
+    seed = run.seed * 1_000_003 + learner.step
+    with learner.place.drawing(seed):
+        draw = torch.Generator().manual_seed(seed)
+        loss = _accumulate(learner, encode_all(run.codecs, seen).to(learner.place.device), draw)
     limit = run.optim.clip or math.inf
     norm = float(nn.utils.clip_grad_norm_(learner.model.parameters(), limit))
     if not math.isfinite(loss + norm):  # a finite loss may have a gradient that is not
@@ -194,7 +196,6 @@ def _save(learner: Learner, folder: Path) -> None:
         tensors |= {f"optimiser/{i}/{name}": t for name, t in state.items()}
     if learner.mean is not None:
         tensors |= {f"mean/{name}": t for name, t in learner.mean.mean.items()}
-    tensors["random"] = torch.get_rng_state()
     state = {"step": learner.step, "bookmark": learner.loader.bookmark.state()}
     _log(learner, folder / "metrics.jsonl")
     with atomic(folder / "last") as draft:
@@ -234,7 +235,6 @@ def _resume(learner: Learner, folder: Path) -> None:
     if learner.mean is not None:
         learner.mean.mean = _under("mean/", tensors)
     _fill_optimiser(learner.optimiser, _under("optimiser/", tensors))
-    torch.set_rng_state(tensors["random"])
     learner.step = state["step"]
     learner.loader.bookmark = Bookmark(**state["bookmark"])
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
