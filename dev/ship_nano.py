@@ -26,9 +26,9 @@ SHIPPED = ROOT / "src" / "omnisky" / "weights" / "omnisky-nano"
 
 CARD = """# omnisky-nano
 
-A small AstroPT that guesses 64-px colour galaxies patch by patch, outwards from the centre; what it is given it sees from
-both sides. Pre-trained from scratch on the training split of 24,759 Galaxy Zoo 2 images (SDSS gri colour; Willett et al. 2013,
-MNRAS 435, 2835) without labels, by `omnisky train astropt-nano`; see dev/LOG.md. bfloat16. MIT licence.
+A small AstroPT that guesses 64-px colour galaxies patch by patch, outwards from the centre; what it is given it sees
+from both sides. Pre-trained from scratch on the training split of 24,759 Galaxy Zoo 2 images (SDSS gri colour; Willett
+et al. 2013, MNRAS 435, 2835) without labels, by `omnisky train astropt-nano`; see dev/LOG.md. bfloat16. MIT licence.
 `probe/` reads its tokens as five Galaxy Zoo 2 classes. Trained on display-stretched colour: not for photometry.
 """
 
@@ -39,7 +39,7 @@ def main(run: Path, data: Path) -> None:
     model, seen = store.load(SHIPPED), read(data)
     task = Task.of(seen)
     states = token_states(model, seen)
-    probe = AttentiveProbe(epochs=30).fit(states[task.learn], task.label[task.learn])
+    probe = AttentiveProbe(steps=2500).fit(states[task.learn], task.label[task.learn])
     score = accuracy(task.label[task.test], probe.predict(states[task.test]))
     probe.save(SHIPPED / "probe", signature=signature(model, None, "bf16"), names=class_names(data))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

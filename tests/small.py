@@ -1,4 +1,4 @@
-"""Small things that tests of several rooms share: galaxies with known truth, and models of a few thousand parameters."""
+"""What tests of several rooms share: galaxies with known truth, and models of a few thousand parameters."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def codec(patch: int = 4) -> SpiralPatches:
 def model(kind: type = AutoregressiveConfig, *, seed: int = 0, patch: int = 4, **more: object) -> PatchModel:
     core = CoreConfig(width=16, depth=3, heads=2)
     images = Modality(name="images", width=patch * patch * 3)
-    config = kind(core=core, modalities=(images, *more.pop("others", ())), context=32, tokeniser="affine", **more)
+    config = kind(core=core, modalities=(images, *more.pop("others", ())), context=64, tokeniser="affine", **more)
     built = config.build(seed).eval()
     built.codecs = (codec(patch),)
     return built

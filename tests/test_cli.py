@@ -28,7 +28,8 @@ def folder(tmp_path):
 
 
 def test_train_leaves_a_model_that_loads_and_goes_on_from_there(folder, tmp_path, capsys):
-    small = ("model.core.depth=2", "model.core.width=32", "model.core.heads=2", "batch=4", "workers=0", "precision=fp32")
+    core = ("model.core.depth=2", "model.core.width=32", "model.core.heads=2")
+    small = (*core, "batch=4", "workers=0", "precision=fp32")
     words = ("train", "astropt-nano", f"data={folder}", "steps=3", *small, "--out", tmp_path / "run", "--json")
     assert call(*words) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

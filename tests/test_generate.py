@@ -82,7 +82,7 @@ def test_what_cannot_be_done_is_refused():
     with pytest.raises(BadValue, match="count"):
         generate(net, start, "images", 0)
     with pytest.raises(ContextOverflow):
-        generate(net, start, "images", 27)  # 6 + 27 > 32 positions
+        generate(net, start, "images", 59)  # 6 + 59 > 64 positions
     with pytest.raises(MissingModality, match="does not know"):
         generate(net, start, "sound", 1)
     with pytest.raises(MissingModality, match="nothing to start"):

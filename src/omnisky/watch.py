@@ -27,29 +27,47 @@ def _bar(*columns: str) -> Any:
 
 
 @contextmanager
+def _shown(bar: Any) -> Iterator[None]:
+    """On screen from its first count on, so that a refusal before it stands alone."""
+    try:
+        yield
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+@contextmanager
 def training_bar(name: str) -> Iterator[Callable[[Any], None]]:
     """A watcher for `train`: steps, time left, loss, held-out loss, speed."""
-    with _bar("loss {task.fields[loss]}", "{task.fields[held_out]}", "{task.fields[speed]}") as bar:
-        task = bar.add_task(name, total=None, loss="–", held_out="", speed="")
-        recent: list[float] = []
+    bar = _bar("loss {task.fields[loss]}", "{task.fields[held_out]}", "{task.fields[speed]}")
+    task = bar.add_task(name, total=None, loss="–", held_out="", speed="")
+    recent: list[float] = []
 
-        def watch(now: Any) -> None:
-            recent.append(now.loss)
-            del recent[:-50]
-            shown = {"loss": f"{sum(recent) / len(recent):.4f}", "speed": f"{now.objects_per_second:.0f}/s"}
-            if now.held_out is not None:
-                shown["held_out"] = f"held out {now.held_out:.4f}"
-            bar.update(task, completed=now.step, total=now.steps, **shown)
+    def watch(now: Any) -> None:
+        bar.start()
+        recent.append(now.loss)
+        del recent[:-50]
+        shown = {"loss": f"{sum(recent) / len(recent):.4f}", "speed": f"{now.objects_per_second:.0f}/s"}
+        if now.held_out is not None:
+            shown["held_out"] = f"held out {now.held_out:.4f}"
+        bar.update(task, completed=now.step, total=now.steps, **shown)
 
+    with _shown(bar):
         yield watch
 
 
 @contextmanager
 def counting_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A watcher for anything that counts: (done, in all)."""
-    with _bar() as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = _bar()
+    task = bar.add_task(what, total=None)
+
+    def watch(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    with _shown(bar):
+        yield watch
 
 
 @contextmanager

@@ -6,7 +6,16 @@ from small import galaxies, model
 
 from omnisky.embed import token_states
 from omnisky.errors import BadValue, MissingModality
-from omnisky.evaluate.morphology import Task, attentive_on, cnn_in, judge, linear_on, majority, mean_and_spread, trees_on
+from omnisky.evaluate.morphology import (
+    Task,
+    attentive_on,
+    cnn_in,
+    judge,
+    linear_on,
+    majority,
+    mean_and_spread,
+    trees_on,
+)
 from omnisky.observe.sky import held_out
 
 
@@ -36,7 +45,7 @@ def test_every_method_answers_for_every_test_object(tmp_path):
         "majority": majority,
         "linear": linear_on(x),
         "trees": trees_on(x),
-        "attentive": attentive_on(states, 2, epochs=3, hidden=16, heads=2),
+        "attentive": attentive_on(states, 2, steps=20, hidden=16, heads=2),
         "cnn": cnn_in(tmp_path, steps=40),
     }
     answers = {name: judge(name, task, say) for name, say in methods.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,14 @@ class AttentiveProbe(ClassifierMixin, BaseEstimator):
         heads: int = 8,
         hidden: int = 256,
         dropout: float = 0.2,
-        epochs: int = 20,
+        steps: int = 1500,
         batch: int = 256,
-        rate: float = 1e-3,
+        rate: float = 2e-3,
         weight_decay: float = 0.05,
         views: int = 1,
         seed: int = 0,
     ) -> None:
-        self.heads, self.hidden, self.dropout, self.epochs, self.batch = heads, hidden, dropout, epochs, batch
+        self.heads, self.hidden, self.dropout, self.steps, self.batch = heads, hidden, dropout, steps, batch
         self.rate, self.weight_decay, self.views, self.seed = rate, weight_decay, views, seed
 
     def fit(self, x: Float[np.ndarray, "row token width"], y: np.ndarray) -> AttentiveProbe:
@@ -120,23 +121,28 @@ class AttentiveProbe(ClassifierMixin, BaseEstimator):
     def _learn(self, x: Tensor, target: Tensor, away: np.ndarray, draw: np.random.Generator) -> None:
         use, judge = np.nonzero(~away)[0], np.nonzero(away)[0]
         optimiser = torch.optim.AdamW(self.model_.parameters(), lr=self.rate, weight_decay=self.weight_decay)
-        batches = max(len(use) // self.batch, 1)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=self.epochs * batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=self.steps)
+        look = max(self.steps // 25, 1)
         best: tuple[float, dict[str, Any]] = (float("inf"), {})
-        for _ in range(self.epochs):
+        for step, rows in zip(range(1, self.steps + 1), self._batches(use, draw), strict=False):
             self.model_.train()
-            for rows in np.array_split(draw.permutation(use), batches):
-                seen = rows * self.views + draw.integers(self.views, size=len(rows))
-                loss = F.cross_entropy(self.model_(x[seen].float()), target[rows])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            said = self._chance(x[judge * self.views]).clamp(min=1e-9).log()
-            surprise = float(F.nll_loss(said, target[judge]))
-            if surprise < best[0]:
-                best = (surprise, {name: t.clone() for name, t in self.model_.state_dict().items()})
+            seen = rows * self.views + draw.integers(self.views, size=len(rows))
+            loss = F.cross_entropy(self.model_(x[seen].float()), target[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if step % look == 0 or step == self.steps:
+                said = self._chance(x[judge * self.views]).clamp(min=1e-9).log()
+                surprise = float(F.nll_loss(said, target[judge]))
+                if surprise < best[0]:
+                    best = (surprise, {name: t.clone() for name, t in self.model_.state_dict().items()})
         self.model_.load_state_dict(best[1])
+
+    def _batches(self, rows: np.ndarray, draw: np.random.Generator) -> Iterator[np.ndarray]:
+        """Shuffled, without end; the last batch of a pass may be smaller."""
+        while True:
+            yield from np.array_split(draw.permutation(rows), max(len(rows) // self.batch, 1))
 
     @torch.no_grad()
     def _chance(self, x: Tensor, rows: int = 1024) -> Tensor:

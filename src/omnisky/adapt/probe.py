@@ -23,13 +23,13 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     def fit(self, x: ArrayLike, y: ArrayLike) -> LinearProbe:
         """x (object, width), y labels (object,)."""
-        x, y = validate_data(self, x, y)
-        check_classification_targets(y)
-        self.classes_ = unique_labels(y)
-        self.scaler_ = StandardScaler().fit(x)
-        scaled = self.scaler_.transform(x)
-        self.strength_ = self._choose(scaled, y) if self.strength is None else self.strength
-        self.model_ = self._fit(scaled, y, self.strength_)
+        checked, labels = validate_data(self, x, y)
+        check_classification_targets(labels)
+        self.classes_ = unique_labels(labels)
+        self.scaler_ = StandardScaler().fit(checked)
+        scaled = self.scaler_.transform(checked)
+        self.strength_ = self._choose(scaled, labels) if self.strength is None else self.strength
+        self.model_ = self._fit(scaled, labels, self.strength_)
         self.n_iter_ = int(self.model_.n_iter_.max())
         return self
 
@@ -40,7 +40,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """The likeliest class."""
-        return self.classes_[self.predict_proba(x).argmax(1)]
+        chance = self.predict_proba(x)
+        return self.classes_[chance.argmax(1)]
 
     def _choose(self, x: np.ndarray, y: np.ndarray) -> float:
         away = np.random.default_rng(self.seed).permutation(len(x)) < len(x) // 10

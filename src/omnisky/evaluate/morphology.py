@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
+from sklearn.base import ClassifierMixin
 from torch import nn
 
 from omnisky.adapt.pool import AttentiveProbe
@@ -170,7 +171,7 @@ def _asked(model: nn.Module, seen: Observation, views: int, batch: int = 256) ->
     return np.concatenate(said)
 
 
-def _full(probe: LinearProbe, x: np.ndarray, task: Task) -> Float[np.ndarray, "object classes"]:
+def _full(probe: ClassifierMixin, x: np.ndarray, task: Task) -> Float[np.ndarray, "object classes"]:
     """Chances of all classes of the task, also those the probe never saw."""
     chance = np.zeros((int(task.test.sum()), task.classes), dtype=np.float64)
     chance[:, probe.classes_] = probe.predict_proba(x)
