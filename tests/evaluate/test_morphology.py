@@ -52,5 +52,5 @@ def test_every_method_answers_for_every_test_object(tmp_path):
     for answer in answers.values():
         assert answer.chance.shape == (task.test.sum(), 2)
         np.testing.assert_allclose(answer.chance.sum(1), 1, rtol=1e-3)
-        assert answer.accuracy.error > 0
+    assert answers["majority"].accuracy.error > 0  # half right is half chance
     assert answers["cnn"].accuracy.value > 0.9  # round against flat: any working network sees it

@@ -30,7 +30,7 @@ class SmallCNNConfig:
     def build(self, seed: int | None = None) -> SmallCNN:
         with torch.random.fork_rng():
             torch.manual_seed(0 if seed is None else seed)
-            return SmallCNN(self)
+            return SmallCNN(self).to(memory_format=torch.channels_last)
 
 
 class Stage(nn.Module):

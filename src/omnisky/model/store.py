@@ -62,7 +62,7 @@ def signature(model: nn.Module) -> str:
     seal = blake2b(json.dumps([pack(model.config), pack(model.codecs)], sort_keys=True).encode(), digest_size=8)
     for name, weight in sorted(model.state_dict().items()):
         seal.update(name.encode())
-        seal.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        seal.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return seal.hexdigest()
 
 

@@ -1,0 +1,61 @@
+"""The main job: a page with every section, on the real sample sky and on labelled galaxies."""
+
+import numpy as np
+import pytest
+from small import galaxies
+
+from omnisky.demo import labelled_demo, sample_demo
+from omnisky.embed import Embedding
+from omnisky.evaluate.scaling import Point, fit
+
+
+@pytest.mark.timeout(300)
+def test_the_sample_sky_becomes_a_page(tmp_path):
+    story = sample_demo(tmp_path, steps=2)
+    page = (tmp_path / "index.html").read_text()
+    for name in ("learning", "look-alikes", "morphology", "map", "completions", "spectra"):
+        assert f"{name}.png" in page and (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert "Illingworth" in page and "DESI Collaboration" in page  # whoever's data it is, is named
+    found = Embedding.load(tmp_path / "embeddings.parquet")
+    assert str(len(found)) == story.facts["galaxies"]
+    assert np.isfinite(found.vectors).all() and np.isfinite(found.ra).all()
+
+
+@pytest.mark.timeout(300)
+def test_labelled_galaxies_get_a_table_of_yardsticks(tmp_path):
+    seen = galaxies(200, size=64)
+    names, offset, files = ("round", "flat"), [0], b""
+    from io import BytesIO
+
+    from PIL import Image as Picture
+
+    for flux in seen["image"].flux:
+        file = BytesIO()
+        Picture.fromarray(flux.transpose(1, 2, 0)).save(file, "JPEG", quality=90)
+        files += file.getvalue()
+        offset.append(len(files))
+    np.savez(
+        tmp_path / "toy_jpeg.npz",
+        jpeg=np.frombuffer(files, np.uint8),
+        offset=np.array(offset),
+        galaxy_id=np.arange(200),
+        cls=seen["scalars"]["class"].astype(np.int8),
+        class_names=np.array(names),
+    )
+    story = labelled_demo(tmp_path / "out", tmp_path / "toy_jpeg.npz", cnn_steps=100, views=1, few=0.1)
+    table = next(section.table for section in story.sections if section.heading == "How good is it?")
+    said = {row[0]: float(row[1].split()[0]) for row in table.rows}
+    assert len(said) == 6
+    assert (
+        said["omnisky-nano, linear probe"] > said["always the commonest class"] + 0.2
+    )  # round and flat differ plainly
+    assert (tmp_path / "out" / "confusion.png").exists()
+
+
+def test_a_power_law_is_found_where_there_is_one():
+    """Known truth: L = 0.02 + 3·N^−0.4, without noise."""
+    sizes = [10**5, 3 * 10**5, 10**6, 3 * 10**6, 10**7]
+    points = [Point(str(n), n, [1.0], [0.02 + 3 * n**-0.4], 0.5, 0.01) for n in sizes]
+    found = fit(points)
+    assert found.floor == pytest.approx(0.02, abs=5e-4)
+    assert found.slope == pytest.approx(0.4, abs=0.02)
