@@ -21,7 +21,8 @@ def test_the_sample_sky_becomes_a_page(tmp_path):
     assert np.isfinite(found.vectors).all() and np.isfinite(found.ra).all()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow  # it trains two CNNs, as the yardstick does
+@pytest.mark.timeout(600)
 def test_labelled_galaxies_get_a_table_of_yardsticks(tmp_path):
     seen = galaxies(200, size=64)
     names, offset, files = ("round", "flat"), [0], b""
