@@ -46,7 +46,7 @@ def test_every_method_answers_for_every_test_object(tmp_path):
         "linear": linear_on(x),
         "trees": trees_on(x),
         "attentive": attentive_on(states, 2, steps=20, hidden=16, heads=2),
-        "cnn": cnn_in(tmp_path, steps=40),
+        "cnn": cnn_in(tmp_path, steps=25),
     }
     answers = {name: judge(name, task, say) for name, say in methods.items()}
     for answer in answers.values():
