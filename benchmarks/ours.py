@@ -57,10 +57,11 @@ def share(folder: Path, size: str, objects: int, count: int) -> Callable[[], Non
 def embed(folder: Path, size: str, precision: str, objects: int, count: int) -> Callable[[], Tensor]:
     """As omnisky.embed does, from tokens on."""
     built, given, place = model(size), tokens(objects, count), here(precision)
+    lean = place.lean(built)
 
     def call() -> Tensor:
         with torch.inference_mode(), place.autocast():
-            return pooled(built.states(given, blocks=built.centre).float(), given, built)
+            return pooled(lean.states(given, blocks=built.centre).float(), given, built)
 
     return call
 

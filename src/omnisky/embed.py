@@ -156,14 +156,14 @@ def token_states(
         raise BadValue("views", saw=views, want="1 … 8: a square has eight symmetries")
     place, layer = here(precision), model.centre if blocks is None else blocks
     device = next(model.parameters()).device
-    pieces = []
+    lean, pieces = place.lean(model.eval()), []
     for start in range(0, len(seen), batch):
         rows = seen.take(slice(start, start + batch))
         each = []
         with torch.inference_mode(), place.autocast():
             for k in TURNS[:views]:
                 tokens = encode_all(model.codecs, turned(rows, k)).to(device)
-                each.append(model.states(tokens, blocks=layer).half().cpu().numpy())
+                each.append(lean.states(tokens, blocks=layer).half().cpu().numpy())
         pieces.append(np.stack(each, axis=1).reshape(-1, *each[0].shape[1:]))
         if watch is not None:
             watch(start + len(rows), len(seen))
@@ -199,12 +199,12 @@ def _pieces(
         raise BadValue(saw=f"{len(seen)} objects, batch {batch}", want="at least one of each")
     place, signed = here(precision), signature(model, blocks, precision)
     layer = model.centre if blocks is None else blocks
-    model.eval()
+    lean = place.lean(model.eval())
     for start in range(0, len(seen), batch):
         rows = seen.take(slice(start, start + batch))
         tokens = encode_all(model.codecs, rows).to(next(model.parameters()).device)
         with torch.inference_mode(), place.autocast():
-            vectors = pooled(model.states(tokens, blocks=layer).float(), tokens, model)
+            vectors = pooled(lean.states(tokens, blocks=layer).float(), tokens, model)
         yield Embedding(vectors.cpu().numpy(), rows.object_id, rows.ra, rows.dec, signed)
         if watch is not None:
             watch(done + start + len(rows), total or len(seen))

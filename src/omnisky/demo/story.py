@@ -16,7 +16,7 @@ from torch import nn
 from omnisky import plot
 from omnisky.codec.patch import RasterPatches
 from omnisky.codec.stretch import Linear
-from omnisky.codec.tokens import Span, Tokens, encode_all
+from omnisky.codec.tokens import Span, Tokens
 from omnisky.embed import Embedding
 from omnisky.generate import generate
 from omnisky.model import store
@@ -116,10 +116,10 @@ def shapes(
 def completions(story: Story, model: nn.Module, seen: Observation, count: int = 6) -> None:
     """Show the central patches, let the model draw the rest, beside the truth."""
     chosen = seen.take(np.linspace(0, min(len(seen) - 1, 40 * count), count).astype(int))
-    tokens = encode_all(model.codecs, chosen)
-    name, codec = model.codecs[0].name, model.codecs[0]
+    codec = next(codec for codec in model.codecs if isinstance(codec, RasterPatches))
+    tokens, name = codec.encode(chosen), codec.name  # its shape is not told: that would be the whole galaxy's
     total = len(tokens[name])
-    prompt = tokens | {name: tokens[name].span(0, SHOWN)}
+    prompt = Tokens({name: tokens[name].span(0, SHOWN)})
     drawn = generate(model, prompt, name, total - SHOWN)
     draw = torch.Generator().manual_seed(0)
     noisy = generate(model, prompt, name, total - SHOWN, temperature=0.05, generator=draw)

@@ -20,9 +20,10 @@ from omnisky.embed import embed
 from omnisky.errors import BadValue
 from omnisky.evaluate.morphology import Task, judge, linear_on
 from omnisky.model.autoregressive import AutoregressiveConfig
+from omnisky.model.junction import Modality
 from omnisky.model.transformer import CoreConfig
 from omnisky.observe.types import Observation
-from omnisky.recipes.astropt import PATCH, nano
+from omnisky.recipes.astropt import GALAXY_PATCHES, nano
 from omnisky.storage import atomic
 from omnisky.train.config import Run
 from omnisky.train.loop import Progress, train
@@ -96,7 +97,7 @@ def fit(points: list[Point]) -> Fit:
 
 
 def run_of(name: str, galaxies: int) -> Run:
-    """The nano recipe with a causal model of another size; the learning rate falls as width grows."""
+    """The nano recipe on patches alone, with a causal model of another size; the learning rate falls as width grows."""
     width, depth, heads = SIZES[name]
     base = nano()
     steps = galaxies // base.batch
@@ -104,7 +105,10 @@ def run_of(name: str, galaxies: int) -> Run:
     return replace(
         base,
         name=f"scaling-{name}",
-        model=AutoregressiveConfig(core=core, modalities=(PATCH,), context=TOKENS, tokeniser="affine"),
+        model=AutoregressiveConfig(
+            core=core, modalities=(Modality(name="images", width=8 * 8 * 3),), context=TOKENS, tokeniser="affine"
+        ),
+        codecs=(GALAXY_PATCHES,),
         steps=steps,
         optim=replace(base.optim, peak=1e-3 * min((256 / width) ** 0.5, 2.0), warmup=max(steps // 20, 1)),
         mean_decay=0.0,

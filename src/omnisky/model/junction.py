@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
+from omnisky.model.transformer import bent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Perceptron(nn.Module):
         self.down = nn.Linear(hidden, outside, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(bent(self.up, "gelu_tanh", x))
 
 
 class ReluEncoder(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
 import sys
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from omnisky.errors import BadValue
 
@@ -31,6 +33,19 @@ class Place:
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
+
+    def lean(self, model: nn.Module) -> nn.Module:
+        """A copy for inference whose linears hold their weights in `precision`, so that none is converted per batch.
+
+        In fp32 the model itself. Norms and tables stay as they are, and so does the residual stream.
+        """
+        if self.precision == "fp32":
+            return model
+        copied = copy.deepcopy(model)
+        for module in copied.modules():
+            if isinstance(module, nn.Linear):
+                module.to(PRECISIONS[self.precision])
+        return copied
 
     def autocast(self) -> AbstractContextManager:
         """Matrix products in `precision`, weights and sums in float32."""
