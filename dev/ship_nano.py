@@ -20,15 +20,18 @@ from omnisky.evaluate.morphology import Task
 from omnisky.model import store
 from omnisky.observe.read import class_names, read
 from omnisky.train.devices import keep_memory
+from omnisky.watch import counting_bar
 
 ROOT = Path(__file__).resolve().parents[1]
+VIEWS = 4
 SHIPPED = ROOT / "src" / "omnisky" / "weights" / "omnisky-nano"
 
 CARD = """# omnisky-nano
 
-A small AstroPT that guesses 64-px colour galaxies patch by patch, outwards from the centre; what it is given it sees
-from both sides. Pre-trained from scratch on the training split of 24,759 Galaxy Zoo 2 images (SDSS gri colour; Willett
-et al. 2013, MNRAS 435, 2835) without labels, by `omnisky train astropt-nano`; see dev/LOG.md. bfloat16. MIT licence.
+A small AstroPT that guesses 64-px colour galaxies patch by patch, outwards from the centre, and then their measured
+shape ring by ring; what it is given it sees from both sides. Pre-trained from scratch on the training split of 24,759
+Galaxy Zoo 2 images (SDSS gri colour; Willett et al. 2013, MNRAS 435, 2835) without labels, by
+`omnisky train astropt-nano`; see dev/LOG.md. bfloat16. MIT licence.
 `probe/` reads its tokens as five Galaxy Zoo 2 classes. Trained on display-stretched colour: not for photometry.
 """
 
@@ -38,9 +41,12 @@ def main(run: Path, data: Path) -> None:
     store.save(store.load(run / "model"), SHIPPED, card=CARD, dtype=torch.bfloat16)
     model, seen = store.load(SHIPPED), read(data)
     task = Task.of(seen)
-    states = token_states(model, seen)
-    probe = AttentiveProbe(steps=2500).fit(states[task.learn], task.label[task.learn])
-    score = accuracy(task.label[task.test], probe.predict(states[task.test]))
+    with counting_bar("embed") as bar:
+        states = token_states(model, seen, views=VIEWS, file=run / "states.npy", watch=bar)
+    probe = AttentiveProbe(views=VIEWS).fit(states, task.label, task.learn)
+    tested = states.reshape(len(seen), VIEWS, *states.shape[1:])[task.test].reshape(-1, *states.shape[1:])
+    score = accuracy(task.label[task.test], probe.predict(tested))
+    (run / "states.npy").unlink()
     probe.save(SHIPPED / "probe", signature=signature(model, None, "bf16"), names=class_names(data))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     step, loss = np.array([(line["step"], line["loss"]) for line in lines]).T

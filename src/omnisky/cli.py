@@ -90,7 +90,8 @@ def recipes() -> None:
     from omnisky.recipes import RECIPES
 
     for name, make in RECIPES.items():
-        print(f"{name:16} {(make.__doc__ or '').strip().splitlines()[0] if make.__doc__ else ''}")
+        told = getattr(make, "func", make).__doc__  # of a size among many: the family's words
+        print(f"{name:16} {(told or '').strip().splitlines()[0]}")
 
 
 @app.command

@@ -10,7 +10,11 @@ from omnisky.observe.loader import turned
 from omnisky.observe.types import Image, Observation
 
 BANDS = ("red", "green", "blue")
-CODECS = (Rings(bands=BANDS, softening=12.0), Moments(bands=BANDS, softening=12.0))
+CODECS = (
+    Rings(bands=BANDS, softening=12.0),
+    Rings(bands=BANDS, softening=12.0, face_on=False, name="circles"),
+    Moments(bands=BANDS, softening=12.0),
+)
 SIZE = 64
 
 

@@ -14,9 +14,11 @@ from omnisky.evaluate.morphology import (
     linear_on,
     majority,
     mean_and_spread,
+    measured_shapes,
     trees_on,
 )
 from omnisky.observe.sky import held_out
+from omnisky.recipes import recipe
 
 
 def test_no_test_object_is_learned_from_and_the_split_is_the_houses():
@@ -54,3 +56,18 @@ def test_every_method_answers_for_every_test_object(tmp_path):
         np.testing.assert_allclose(answer.chance.sum(1), 1, rtol=1e-3)
     assert answers["majority"].accuracy.error > 0  # half right is half chance
     assert answers["cnn"].accuracy.value > 0.9  # round against flat: any working network sees it
+
+
+def test_each_modality_has_its_own_mean_and_spread():
+    """Two views of one object; tokens 0–1 are one modality, token 2 another."""
+    states = np.array([[[1.0], [3.0], [7.0]], [[1.0], [5.0], [9.0]]], dtype=np.float16)
+    np.testing.assert_allclose(mean_and_spread(states, 2, (2, 1)), [[2.5, 1.5, 8.0, 0.0]])
+    assert mean_and_spread(states, 2).shape == (1, 2)
+
+
+def test_measured_shapes_come_from_the_codecs_that_measure():
+    seen = galaxies(3, size=32)
+    numbers = measured_shapes(recipe("astropt-nano").codecs, seen)
+    assert numbers.shape == (3, 24 * 22 * 2 + 17)
+    with pytest.raises(BadValue):
+        measured_shapes(model().codecs, seen)

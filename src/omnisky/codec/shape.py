@@ -1,4 +1,4 @@
-"""Shape as tokens: a galaxy turned face-on, unwound into rings, each ring as a Fourier series in angle.
+"""Shape as tokens: a galaxy unwound into rings, each ring as a Fourier series in angle.
 
 Measured from pixels without labels, and the same however the galaxy is turned or mirrored. Rings run outwards as
 AstroPT's patches do, so a causal model tells the disc from the bulge. The series is the arm decomposition of Elmegreen,
@@ -71,12 +71,14 @@ class _Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Rings(_Measured):
-    """One token a ring of the face-on galaxy: its colours, its contrast, and the modes 1 … `modes` of its light.
+    """One token a ring of the galaxy: its colours, its contrast, and the modes 1 … `modes` of its light.
 
     A mode has a strength relative to the ring's light, and the angle by which it leads the same mode one ring further
     in, as the cosine and the sine's size: constant along a bar, turning along an arm.
     """
 
+    face_on: bool = True
+    """along ellipses, as if the disc were seen from above; otherwise along circles on the sky"""
     count: int = 24
     """rings, evenly spaced in log radius between `inner` and `outer`"""
     angles: int = 32
@@ -93,7 +95,10 @@ class Rings(_Measured):
         return (*self.bands, "contrast", *each)
 
     def measure(self, light: Float[Tensor, "object band size size"]) -> Float[Tensor, "object token number"]:
-        unwound = unwind(light, *tilt(light.mean(1)), self._radii(light.shape[-1]), self.angles)
+        middle, angle, ratio = tilt(light.mean(1))
+        if not self.face_on:
+            middle, angle, ratio = middle * 0, angle * 0, ratio * 0 + 1
+        unwound = unwind(light, middle, angle, ratio, self._radii(light.shape[-1]), self.angles)
         ring = unwound.mean(1)
         wave = torch.fft.rfft(ring, dim=-1)[..., 1 : self.modes + 1] / self.angles
         faint = self.softening / 6

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Integer
+from torch import nn
 
 from omnisky import plot, watch
 from omnisky.adapt.score import confusion
+from omnisky.codec.tokens import encode_all
 from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
 from omnisky.embed import Embedding, signature, token_states
 from omnisky.evaluate import morphology
@@ -19,10 +20,12 @@ from omnisky.observe.survey import SURVEYS
 from omnisky.page import Section, Table
 
 LINEAR, ATTENTIVE = f"{MODEL}, linear probe", f"{MODEL}, attentive probe"
+SHAPES = "boosted trees on measured shapes"
+UNTRAINED = "attentive probe on random weights"
 
 
 def labelled_demo(
-    folder: str | Path, data: str | Path, *, cnn_steps: int = 3000, views: int = 2, few: float = 0.01
+    folder: str | Path, data: str | Path, *, cnn_steps: int = 3000, views: int = 4, few: float = 0.01
 ) -> Story:
     """Labelled galaxies through the shipped model, beside yardsticks with the same labels, all of them and `few`.
 
@@ -33,13 +36,14 @@ def labelled_demo(
     with story.timed("open the data"):
         seen, names, model = read(data), class_names(data), store.load(MODEL)
     tasks = {"all": morphology.Task.of(seen), "few": morphology.Task.of(seen, few)}
-    with story.timed("embed"), watch.counting_bar("embed") as bar:
-        states = token_states(model, seen, views=views, watch=bar)
-    answers = {kind: _answers(story, task, states, views, cnn_steps, kind) for kind, task in tasks.items()}
+    frozen, states = _features(story, model, seen, views)
+    answers = {kind: _answers(story, task, frozen, states, views, cnn_steps, kind) for kind, task in tasks.items()}
+    for file in story.folder.glob("states*.npy"):
+        file.unlink()
     test = seen.take(tasks["all"].test)
     best = _attentive(answers["all"])
     _table(story, answers, len(test), names, best, tasks["all"])
-    vectors = morphology.mean_and_spread(states, views)[tasks["all"].test]
+    vectors = frozen[LINEAR][tasks["all"].test]
     embedding = Embedding(vectors, test.object_id, test.ra, test.dec, f"{signature(model, None, 'bf16')}/mean+spread")
     embedding.save(story.folder / "embeddings.parquet")
     few_rows = np.arange(min(len(test), 3000))
@@ -54,22 +58,48 @@ def labelled_demo(
     return finish(story, title, f"omnisky demo --data {data}", sources)
 
 
+def _features(
+    story: Story, model: nn.Module, seen: Observation, views: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """By method: vectors (object, number), and states of tokens (object · views, token, width) in files."""
+    untrained = model.config.build(seed=0)
+    untrained.codecs = model.codecs
+    states = {}
+    for name, net in ((ATTENTIVE, model), (UNTRAINED, untrained)):
+        file = story.folder / f"states-{signature(net, None, 'bf16')}-{views}x{len(seen)}.npy"
+        with story.timed("embed"), watch.counting_bar("embed" if net is model else "embed, random weights") as bar:
+            states[name] = token_states(net, seen, views=views, file=file, watch=bar)
+    lengths = model.junction.layout(encode_all(model.codecs, seen.take([0]))).lengths
+    vectors = {LINEAR: morphology.mean_and_spread(states[ATTENTIVE], views, lengths)}
+    return vectors | {SHAPES: morphology.measured_shapes(model.codecs, seen)}, states
+
+
 def _answers(
-    story: Story, task: morphology.Task, states: np.ndarray, views: int, cnn_steps: int, kind: str
+    story: Story,
+    task: morphology.Task,
+    frozen: dict[str, np.ndarray],
+    states: dict[str, np.ndarray],
+    views: int,
+    cnn_steps: int,
+    kind: str,
 ) -> list[morphology.Answer]:
     """Every method on one task, the simplest first."""
     pixels = morphology.pixel_components(task.seen, ~task.test)
-    frozen = morphology.mean_and_spread(states, views)
     steps = cnn_steps if kind == "all" else max(cnn_steps // 5, 100)
     methods: list[tuple[str, morphology.Say]] = [
         ("always the commonest class", morphology.majority),
         ("linear probe on PCA of pixels", morphology.linear_on(pixels)),
         ("boosted trees on PCA of pixels", morphology.trees_on(pixels)),
-        (LINEAR, morphology.linear_on(frozen)),
-        (ATTENTIVE, morphology.attentive_on(states, views)),
+        (SHAPES, morphology.trees_on(frozen[SHAPES])),
+        (UNTRAINED, morphology.attentive_on(states[UNTRAINED], views)),
+        (LINEAR, morphology.linear_on(frozen[LINEAR])),
+        (ATTENTIVE, morphology.attentive_on(states[ATTENTIVE], views)),
     ]
-    with story.timed("probes"):
-        answers = [morphology.judge(name, task, say) for name, say in methods]
+    with story.timed("probes"), watch.counting_bar(f"probes, {kind} labels") as bar:
+        answers = []
+        for name, say in methods:
+            answers.append(morphology.judge(name, task, say))
+            bar(len(answers), len(methods))
     with story.timed("supervised CNN"), watch.training_bar(f"supervised CNN, {kind} labels") as bar:
         say = morphology.cnn_in(story.folder / f"cnn-{kind}", steps, views, bar)
         answers.append(morphology.judge("supervised CNN", task, say))
@@ -104,7 +134,9 @@ def _table(
         Section(
             "How good is it?",
             f"Accuracy on {tested:,} held-out galaxies, ± one bootstrap standard error. All methods saw the same "
-            "labels; the omnisky-nano rows never touch its weights. Balanced accuracy counts every class alike.",
+            "labels; the omnisky-nano rows never touch its weights. The model reads patches and measured shapes: what "
+            "trees make of those shapes alone, and the same probe of a model that never learned, stand beside it. "
+            "Balanced accuracy counts every class alike.",
             figure,
             "accuracy of each method with error bars",
             Table(heads, rows),

@@ -71,8 +71,8 @@ def _learn_on(story: Story, model: nn.Module, galaxies: Observation, steps: int)
     story.sections.append(
         Section(
             "It goes on learning",
-            f"{steps} more steps of the same pre-training, on galaxies from another telescope: guess each patch from "
-            "those nearer the centre. A step's loss depends on how much of each galaxy it was shown, and jumps; the "
+            f"{steps} more steps of the same pre-training, on galaxies from another telescope: guess each patch and "
+            "each ring from those nearer the centre. A step's loss depends on how much of each galaxy it was shown, and jumps; the "
             "held-out loss is always asked the same. What follows uses the weights as shipped.",
             figure,
             "training loss against step",

@@ -60,7 +60,7 @@ def look_alikes(story: Story, seen: Observation, embedding: Embedding, queries: 
         Section(
             "Look-alikes",
             "The framed galaxy is the question; beside it the eight whose embeddings are nearest by cosine. No label "
-            "was used: the model has only ever predicted patches.",
+            "was used: the model has only ever predicted patches and measured shapes.",
             figure,
             "rows of galaxies, each with its eight nearest",
         )
@@ -159,7 +159,10 @@ def about(model: nn.Module) -> dict[str, str]:
 def finish(story: Story, title: str, command: str, sources: Sequence[Source]) -> Story:
     """Write the page."""
     story.facts["seconds"] = f"{sum(story.seconds.values()):.0f}"
-    sentence = "A transformer learned to guess galaxies patch by patch, outwards from the centre. This is what it knows."
+    sentence = (
+        "A transformer learned to guess galaxies patch by patch, and their shapes ring by ring, outwards from the centre. "
+        "This is what it knows."
+    )
     write_page(
         story.folder, title, story.sections, story.facts, sentence=sentence, sources=sources, command=command
     )

@@ -18,8 +18,9 @@ from torch import nn
 from omnisky.adapt.pool import AttentiveProbe
 from omnisky.adapt.probe import LinearProbe
 from omnisky.adapt.score import Score, accuracy, balanced_accuracy
-from omnisky.codec.tokens import encode_all
-from omnisky.embed import TURNS
+from omnisky.codec.shape import Moments, Rings
+from omnisky.codec.tokens import Codec, encode_all
+from omnisky.embed import VIEWS
 from omnisky.errors import BadValue, MissingModality
 from omnisky.observe.loader import turned
 from omnisky.observe.sky import held_out
@@ -113,6 +114,18 @@ def pixel_components(seen: Observation, fit: Bool[np.ndarray, " object"]) -> Flo
     return pca.transform(small).astype(np.float32)
 
 
+def measured_shapes(codecs: tuple[Codec, ...], seen: Observation) -> Float[np.ndarray, "object number"]:
+    """All numbers of the codecs that measure shapes (`codec.shape`), side by side."""
+    measures = [codec for codec in codecs if isinstance(codec, Rings | Moments)]
+    if not measures:
+        raise BadValue("no codec here measures shapes", saw=tuple(codec.name for codec in codecs))
+    pieces = []
+    for start in range(0, len(seen), 256):
+        tokens = encode_all(tuple(measures), seen.take(slice(start, start + 256)))
+        pieces.append(np.concatenate([span.values.flatten(1).numpy() for span in tokens.spans.values()], axis=1))
+    return np.concatenate(pieces)
+
+
 def linear_on(x: Float[np.ndarray, "object width"]) -> Say:
     """Logistic regression on features."""
     return lambda task: _full(LinearProbe().fit(x[task.learn], task.label[task.learn]), x[task.test], task)
@@ -134,8 +147,7 @@ def attentive_on(states: Float[np.ndarray, "row token width"], views: int, **set
 
     def say(task: Task) -> Float[np.ndarray, "object classes"]:
         by_object = states.reshape(-1, views, *states.shape[1:])
-        probe = AttentiveProbe(views=views, **settings)
-        probe.fit(by_object[task.learn].reshape(-1, *states.shape[1:]), task.label[task.learn])
+        probe = AttentiveProbe(views=views, **settings).fit(states, task.label, task.learn)
         return _full(probe, by_object[task.test].reshape(-1, *states.shape[1:]), task)
 
     return say
@@ -166,7 +178,7 @@ def _asked(model: nn.Module, seen: Observation, views: int, batch: int = 256) ->
     with _quiet(model):
         for start in range(0, len(seen), batch):
             rows = seen.take(slice(start, start + batch))
-            pixels = [encode_all(model.codecs[:1], turned(rows, k)) for k in TURNS[:views]]
+            pixels = [encode_all(model.codecs[:1], turned(rows, k)) for k, _ in VIEWS[:views]]
             said.append(torch.stack([model(t).float().softmax(-1) for t in pixels]).mean(0).numpy())
     return np.concatenate(said)
 
@@ -178,11 +190,16 @@ def _full(probe: ClassifierMixin, x: np.ndarray, task: Task) -> Float[np.ndarray
     return chance
 
 
-def mean_and_spread(states: Float[np.ndarray, "row token width"], views: int) -> Float[np.ndarray, "object width2"]:
-    """Per object: the mean over tokens, and their standard deviation, both averaged over views."""
-    pieces = []
-    for start in range(0, len(states), 1024 * views):
-        x = states[start : start + 1024 * views].astype(np.float32)
-        both = np.concatenate([x.mean(1), x.std(1)], axis=1)
-        pieces.append(both.reshape(-1, views, both.shape[1]).mean(1))
+def mean_and_spread(
+    states: Float[np.ndarray, "row token width"], views: int, lengths: tuple[int, ...] = ()
+) -> Float[np.ndarray, "object width2"]:
+    """Per object: mean and standard deviation over the tokens of each modality, averaged over views.
+
+    `lengths` are the modalities' numbers of tokens, in order; () takes all tokens as one.
+    """
+    cuts, pieces = np.cumsum(lengths)[:-1], []
+    for start in range(0, len(states), 256 * views):
+        x = states[start : start + 256 * views].astype(np.float32)
+        both = [number for part in np.split(x, cuts, axis=1) for number in (part.mean(1), part.std(1))]
+        pieces.append(np.concatenate(both, axis=1).reshape(-1, views, x.shape[2] * len(both)).mean(1))
     return np.concatenate(pieces)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
-from omnisky.model.transformer import bent
+from omnisky.model.activation import bent
 
 
 @dataclass(frozen=True, kw_only=True)

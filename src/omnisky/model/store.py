@@ -16,6 +16,7 @@ from torch import nn
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
 from omnisky.codec.scalar import ClassIds
+from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.stretch import Asinh, Linear
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
@@ -28,15 +29,17 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig),
-        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Linear, Asinh),
+        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments, Linear, Asinh),
     )
 }
 """every dataclass a config.json may name"""
 
 
 def pack(value: Any) -> Any:
-    """Frozen dataclasses as plain JSON; each names its kind."""
+    """Frozen dataclasses as plain JSON; each names its kind. Raises ConfigError for one that `unpack` will not know."""
     if is_dataclass(value):
+        if type(value) is not KINDS.get(type(value).__name__):
+            raise ConfigError("cannot be saved", saw=type(value).__name__, want=tuple(KINDS))
         return {"kind": type(value).__name__} | {f.name: pack(getattr(value, f.name)) for f in fields(value)}
     return [pack(item) for item in value] if isinstance(value, tuple | list) else value
 

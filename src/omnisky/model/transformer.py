@@ -9,7 +9,6 @@ Each switch there is earned by a published checkpoint. Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,38 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnisky.errors import BadValue
-
-
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "gelu_tanh": _gelu_tanh, "silu_gated": F.silu}
-
-
-FUSED = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh")}
-"""what oneDNN calls those it can apply to a product before it leaves the cache"""
-
-
-def bent(linear: nn.Linear, activation: str, x: Tensor) -> Tensor:
-    """activation(linear(x)); one oneDNN kernel for both on CPUs where no gradient is wanted.
-
-    torch's own tanh-GELU takes a fifth of the time of the product before it in fp32, and more in bf16 (dev/LOG.md).
-    """
-    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if activation not in FUSED or not _can_fuse(linear, x, kind):
-        return ACTIVATIONS[activation](linear(x))
-    name, how = FUSED[activation]
-    bias = None if linear.bias is None else linear.bias.to(kind)
-    return torch.ops.mkldnn._linear_pointwise(x.to(kind), linear.weight.to(kind), bias, name, [], how)
-
-
-def _can_fuse(linear: nn.Module, x: Tensor, kind: torch.dtype) -> bool:
-    if torch.is_grad_enabled() or x.device.type != "cpu" or type(linear) is not nn.Linear:
-        return False
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return kind == torch.float32 or (kind == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+from omnisky.model.activation import ACTIVATIONS, bent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from omnisky.codec.patch import SpiralPatches
@@ -71,6 +72,9 @@ GALAXY_RINGS = Rings(
 )
 """the rings of 64-px colour galaxies; centre and scale are rounded means and spreads of Galaxy Zoo 2's images"""
 
+GALAXY_CIRCLES = replace(GALAXY_RINGS, face_on=False, name="rings_on_sky")
+"""the same along circles: how flat the galaxy is seen, ring by ring"""
+
 GALAXY_MOMENTS = Moments(
     bands=("red", "green", "blue"),
     softening=12.0,
@@ -93,16 +97,17 @@ def nano() -> Run:
                 Modality(name="images", width=8 * 8 * 3, weight=3.0),
                 Modality(name="moments", width=17, weight=0.25),
                 Modality(name="rings", width=22),
+                Modality(name="rings_on_sky", width=22),
             ),
             context=64,
             tokeniser="affine",
         ),
-        codecs=(GALAXY_PATCHES, GALAXY_MOMENTS, GALAXY_RINGS),
+        codecs=(GALAXY_PATCHES, GALAXY_MOMENTS, GALAXY_RINGS, GALAXY_CIRCLES),
         augment=random_turns,
         held_out=0.2,
-        steps=4000,
+        steps=1500,
         batch=128,
-        optim=AdamW(peak=1e-3, warmup=200, floor=0.02, weight_decay=0.05),
+        optim=AdamW(peak=1e-3, warmup=100, floor=0.02, weight_decay=0.05),
         mean_decay=0.999,
         workers=1,
     )

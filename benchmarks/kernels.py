@@ -1,0 +1,91 @@
+"""python -m benchmarks.kernels: what single kernels cost on this CPU, torch's own way beside the one we take.
+
+These are the measurements behind the choices in `model/activation.py`, `model/transformer._mix` and
+`devices.keep_memory`; medians of paired repeats in one process.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from omnisky.model.activation import bent, gelu_tanh
+from omnisky.model.transformer import _plain_attention
+from omnisky.train.devices import keep_memory
+
+Call = Callable[[], object]
+
+
+def main() -> None:
+    if sys.argv[1:] == ["relu"]:  # a process of its own, whose memory torch's allocator gives back
+        print(_milliseconds(_relu()))
+        return
+    theirs = float(subprocess.run([sys.executable, "-m", "benchmarks.kernels", "relu"], capture_output=True).stdout)
+    keep_memory()
+    table = Table("kernel", "torch's way, ms", "ours, ms", "ratio")
+    _row(table, "ReLU of 8M float32 (memory kept)", theirs, _milliseconds(_relu()))
+    for kind in (torch.float32, torch.bfloat16):
+        name = str(kind).removeprefix("torch.")
+        _row(table, f"tanh-GELU of 4M, there and back, {name}", *_gelu(kind))
+        _row(table, f"linear + tanh-GELU, 2048×512→2048, {name}", *_linear(kind))
+        _row(table, f"attention 8×8×256×64, there and back, {name}", *_attention(kind))
+    Console(width=100).print(table)
+
+
+def _relu() -> Call:
+    x = torch.randn(8 << 20)
+    return lambda: F.relu(x)
+
+
+def _gelu(kind: torch.dtype) -> tuple[float, float]:
+    x = torch.randn(4 << 20).to(kind).requires_grad_()
+    up = torch.randn(4 << 20).to(kind)
+    return _pair(
+        lambda: F.gelu(x, approximate="tanh").backward(up),
+        lambda: gelu_tanh(x).backward(up),
+    )
+
+
+def _linear(kind: torch.dtype) -> tuple[float, float]:
+    linear, x = nn.Linear(512, 2048, bias=False).to(kind), torch.randn(2048, 512).to(kind)
+    with torch.inference_mode():
+        return _pair(lambda: F.gelu(linear(x), approximate="tanh"), lambda: bent(linear, "gelu_tanh", x))
+
+
+def _attention(kind: torch.dtype) -> tuple[float, float]:
+    q, k, v, up = (torch.randn(8, 8, 256, 64).to(kind).requires_grad_() for _ in range(4))
+    return _pair(
+        lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(up.detach()),
+        lambda: _plain_attention(q, k, v, None, True).backward(up.detach()),
+    )
+
+
+def _pair(theirs: Call, ours: Call) -> tuple[float, float]:
+    return _milliseconds(theirs), _milliseconds(ours)
+
+
+def _milliseconds(call: Call, repeats: int = 15) -> float:
+    call(), call()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds)
+
+
+def _row(table: Table, name: str, theirs: float, ours: float) -> None:
+    table.add_row(name, f"{theirs:.1f}", f"{ours:.1f}", f"{theirs / ours:.1f}")
+
+
+if __name__ == "__main__":
+    main()
