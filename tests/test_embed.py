@@ -7,8 +7,9 @@ import torch
 from small import galaxies, model
 
 from omnisky import embed as front_door
-from omnisky.embed import Embedding, embed, embed_file, signature, token_states
+from omnisky.embed import Embedding, embed, embed_file, signature, token_states, zoomed
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
+from omnisky.observe.types import Image, Observation
 
 
 def test_the_front_door_is_this_function():
@@ -87,6 +88,26 @@ def test_views_are_rows_of_the_same_object():
     assert np.abs(four[1::4] - one).max() > 0.01  # a turned galaxy is another picture
     with pytest.raises(BadValue):
         token_states(net, seen, views=9)
+
+
+def test_states_in_a_file_are_the_same_and_are_not_made_twice(tmp_path):
+    seen, net, file = galaxies(5), model(), tmp_path / "deep" / "states.npy"
+    made = token_states(net, seen, views=2, batch=2, file=file)
+    np.testing.assert_array_equal(made, token_states(net, seen, views=2, batch=2))
+    assert [path.name for path in file.parent.iterdir()] == ["states.npy"]
+    np.testing.assert_array_equal(token_states(model(seed=1), seen, views=2, file=file), made)
+
+
+def test_a_zoomed_image_is_larger_about_its_middle():
+    """A square of 4 px becomes one of 8: four times the light, the surface brightness as it was."""
+    flux = np.zeros((1, 1, 32, 32), np.float32)
+    flux[..., 14:18, 14:18] = 7.0
+    seen = Observation.of(["a"], image=Image(flux=flux, bands=("g",)))
+    assert zoomed(seen, 1.0) is seen
+    large = zoomed(seen, 2.0)["image"].flux
+    assert large.max() == 7.0
+    assert abs(large.sum() / flux.sum() - 4) < 0.05
+    np.testing.assert_allclose(large, large[..., ::-1, ::-1], atol=1e-4)
 
 
 def test_absent_images_do_not_change_the_others():

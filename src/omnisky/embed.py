@@ -177,7 +177,8 @@ def token_states(
     if answer is None:
         raise BadValue(saw="no objects", want="at least one")
     if file is not None:
-        answer.flush()
+        if isinstance(answer, np.memmap):
+            answer.flush()
         _draft(file).replace(file)
     return _rows_of(answer)
 
@@ -200,7 +201,7 @@ def _resampled(flux: np.ndarray, zoom: float) -> np.ndarray:
     return F.grid_sample(pixels, where, padding_mode="border", align_corners=False).numpy()
 
 
-def _room(shape: tuple[int, ...], file: Path | None) -> np.ndarray:
+def _room(shape: tuple[int, ...], file: Path | None) -> np.ndarray | np.memmap:
     if file is None:
         return np.empty(shape, dtype=np.float16)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -156,12 +156,14 @@ def test_weights_of_another_size_are_refused_saying_which(model, tmp_path):
         store.load(tmp_path / "model")
 
 
-def test_only_known_kinds_are_unpacked():
+def test_only_known_kinds_are_packed_and_unpacked():
+    """Else a model would train for a week, be saved, and never load."""
+
     @dataclass(frozen=True)
     class Foreign:
         a: int = 1
 
-    packed = store.pack(Foreign())
-    assert packed == {"kind": "Foreign", "a": 1}
     with pytest.raises(ConfigError, match="Foreign"):
-        store.unpack(packed)
+        store.pack(Foreign())
+    with pytest.raises(ConfigError, match="Foreign"):
+        store.unpack({"kind": "Foreign", "a": 1})

@@ -17,6 +17,7 @@ from omnisky.model import store
 from omnisky.observe.read import class_names, read
 from omnisky.observe.sample import Source
 from omnisky.observe.survey import SURVEYS
+from omnisky.observe.types import Observation
 from omnisky.page import Section, Table
 
 LINEAR, ATTENTIVE = f"{MODEL}, linear probe", f"{MODEL}, attentive probe"

@@ -54,7 +54,7 @@ class _TanhGelu(torch.autograd.Function):
         x = x.contiguous()
         y, slope = torch.empty_like(x), torch.empty_like(x)
         one, three = torch.tensor(2 * math.sqrt(2 / math.pi)), 2 * math.sqrt(2 / math.pi) * 0.044715
-        piece = min(1 << 17, x.numel())
+        piece = max(min(1 << 17, x.numel()), 1)
         a, square, sigma, rest = torch.empty(4, piece).unbind()
         for start in range(0, x.numel(), piece):
             some = slice(start, start + piece)
