@@ -1,7 +1,7 @@
 """python -m benchmarks.kernels: what single kernels cost on this CPU, torch's own way beside the one we take.
 
 These are the measurements behind the choices in `model/activation.py`, `model/transformer._mix` and
-`devices.keep_memory`; medians of paired repeats in one process.
+`devices.keep_memory`; medians of 15 repeats in one process, one way after the other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from omnisky.model.activation import bent, gelu_tanh
+from omnisky.model.activation import bent
 from omnisky.model.transformer import _plain_attention
 from omnisky.train.devices import keep_memory
 
@@ -29,14 +29,16 @@ def main() -> None:
     if sys.argv[1:] == ["relu"]:  # a process of its own, whose memory torch's allocator gives back
         print(_milliseconds(_relu()))
         return
-    theirs = float(subprocess.run([sys.executable, "-m", "benchmarks.kernels", "relu"], capture_output=True).stdout)
+    theirs = float(
+        subprocess.run([sys.executable, "-m", "benchmarks.kernels", "relu"], capture_output=True, check=True).stdout
+    )
     keep_memory()
     table = Table("kernel", "torch's way, ms", "ours, ms", "ratio")
     _row(table, "ReLU of 8M float32 (memory kept)", theirs, _milliseconds(_relu()))
     for kind in (torch.float32, torch.bfloat16):
         name = str(kind).removeprefix("torch.")
-        _row(table, f"tanh-GELU of 4M, there and back, {name}", *_gelu(kind))
         _row(table, f"linear + tanh-GELU, 2048×512→2048, {name}", *_linear(kind))
+        _row(table, f"product of 8×255 → 8×256 rows, 512→2048, {name}", *_rows(kind))
         _row(table, f"attention 8×8×256×64, there and back, {name}", *_attention(kind))
     Console(width=100).print(table)
 
@@ -46,26 +48,24 @@ def _relu() -> Call:
     return lambda: F.relu(x)
 
 
-def _gelu(kind: torch.dtype) -> tuple[float, float]:
-    x = torch.randn(4 << 20).to(kind).requires_grad_()
-    up = torch.randn(4 << 20).to(kind)
-    return _pair(
-        lambda: F.gelu(x, approximate="tanh").backward(up),
-        lambda: gelu_tanh(x).backward(up),
-    )
-
-
 def _linear(kind: torch.dtype) -> tuple[float, float]:
     linear, x = nn.Linear(512, 2048, bias=False).to(kind), torch.randn(2048, 512).to(kind)
     with torch.inference_mode():
         return _pair(lambda: F.gelu(linear(x), approximate="tanh"), lambda: bent(linear, "gelu_tanh", x))
 
 
+def _rows(kind: torch.dtype) -> tuple[float, float]:
+    """The product of 255 tokens each, and of 256, which is more work."""
+    linear, x = nn.Linear(512, 2048, bias=False).to(kind), torch.randn(8, 256, 512).to(kind)
+    with torch.inference_mode():
+        return _pair(lambda: linear(x[:, :-1]), lambda: linear(x))
+
+
 def _attention(kind: torch.dtype) -> tuple[float, float]:
-    q, k, v, up = (torch.randn(8, 8, 256, 64).to(kind).requires_grad_() for _ in range(4))
+    up, *qkv = (torch.randn(8, 8, 256, 64).to(kind).requires_grad_() for _ in range(4))
     return _pair(
-        lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(up.detach()),
-        lambda: _plain_attention(q, k, v, None, True).backward(up.detach()),
+        lambda: torch.autograd.grad(F.scaled_dot_product_attention(*qkv, is_causal=True), qkv, up.detach()),
+        lambda: torch.autograd.grad(_plain_attention(*qkv, None, True), qkv, up.detach()),
     )
 
 

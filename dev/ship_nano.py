@@ -16,7 +16,7 @@ from omnisky import plot
 from omnisky.adapt.pool import AttentiveProbe
 from omnisky.adapt.score import accuracy
 from omnisky.embed import signature, token_states
-from omnisky.evaluate.morphology import Task
+from omnisky.evaluate.morphology import Task, of_objects
 from omnisky.model import store
 from omnisky.observe.read import class_names, read
 from omnisky.train.devices import keep_memory
@@ -41,13 +41,14 @@ def main(run: Path, data: Path) -> None:
     store.save(store.load(run / "model"), SHIPPED, card=CARD, dtype=torch.bfloat16)
     model, seen = store.load(SHIPPED), read(data)
     task = Task.of(seen)
+    signed = signature(model, None, "bf16")
+    file = run / f"states-{signed}.npy"  # killed, it goes on; after other weights, it does not
     with counting_bar("embed") as bar:
-        states = token_states(model, seen, views=VIEWS, file=run / "states.npy", watch=bar)
+        states = token_states(model, seen, views=VIEWS, file=file, watch=bar)
     probe = AttentiveProbe(views=VIEWS).fit(states, task.label, task.learn)
-    tested = states.reshape(len(seen), VIEWS, *states.shape[1:])[task.test].reshape(-1, *states.shape[1:])
-    score = accuracy(task.label[task.test], probe.predict(tested))
-    (run / "states.npy").unlink()
-    probe.save(SHIPPED / "probe", signature=signature(model, None, "bf16"), names=class_names(data))
+    score = accuracy(task.label[task.test], probe.predict(of_objects(states, task.test, VIEWS)))
+    file.unlink()
+    probe.save(SHIPPED / "probe", signature=signed, names=class_names(data))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     step, loss = np.array([(line["step"], line["loss"]) for line in lines]).T
     judged = np.array([(line["step"], line["held_out"]) for line in lines if "held_out" in line])

@@ -48,6 +48,34 @@ def standardise(patches: Float[Tensor, "... width"], eps: float = 1e-8) -> Float
     return (patches - patches.mean(-1, keepdim=True)) / (patches.std(-1, keepdim=True) + eps)
 
 
+def square_pixels(image: Image, bands: tuple[str, ...], patch_size: int) -> Float[Tensor, "object band height width"]:
+    """The pixels of those bands as float32; absent images are 0. Raises what `RasterPatches.encode` does."""
+    if missing := [band for band in bands if band not in image.bands]:
+        raise BandMismatch(saw=image.bands, want=bands, hint=f"a codec without {' '.join(missing)}, or other images")
+    height, width = image.flux.shape[-2:]
+    if min(height, width) < patch_size:
+        raise TooSmall(saw=f"{height}×{width} px", want=f"at least {patch_size} px, one patch")
+    if height != width or height % patch_size:
+        whole = min(height, width) // patch_size * patch_size
+        raise ShapeMismatch(
+            saw=f"{height}×{width} px",
+            want=f"a square of whole {patch_size}-px patches",
+            hint=f"crop the centre to {whole}×{whole}",
+        )
+    chosen = [image.bands.index(band) for band in bands]
+    flux = image.flux if chosen == list(range(len(image.bands))) else image.flux[:, chosen]
+    there = image.there()
+    pixels = torch.from_numpy(flux if there.all() else np.where(there[:, None, None, None], flux, 0)).float()
+    if flux.dtype.kind == "f" and not torch.isfinite(pixels).all():
+        bad = (~torch.isfinite(pixels)).any(dim=(-1, -2))
+        names = [band for band, any_bad in zip(bands, bad.any(0).tolist(), strict=True) if any_bad]
+        raise BadPixels(
+            f"NaN or infinite pixels in {int(bad.any(1).sum())} of {len(bad)} images, bands {' '.join(names)}",
+            hint="bands that every object has, `present=` False for objects to skip, or fill them (np.nan_to_num)",
+        )
+    return pixels
+
+
 @dataclass(frozen=True, kw_only=True)
 class RasterPatches:
     """Square patches row by row. A patch is (patch_size, patch_size, band) flattened in that order.
@@ -78,7 +106,7 @@ class RasterPatches:
         Raises BandMismatch, TooSmall, ShapeMismatch (not square, or not whole patches) and BadPixels.
         """
         image: Image = seen[self.part]
-        patches = self._cut(self.stretch.forward(self._pixels(image)))
+        patches = self._cut(self.stretch.forward(square_pixels(image, self.bands, self.patch_size)))
         if self.standardised:
             patches = standardise(patches)
             patches = patches.half().float() if self.half else patches
@@ -102,34 +130,6 @@ class RasterPatches:
         unit = like[self.part].unit if like is not None and self.part in like else "nanomaggy"
         return seen | {self.part: Image(flux=flux, bands=self.bands, unit=unit)}
 
-    def _pixels(self, image: Image) -> Float[Tensor, "object band height width"]:
-        if missing := [band for band in self.bands if band not in image.bands]:
-            raise BandMismatch(
-                saw=image.bands, want=self.bands, hint=f"a codec without {' '.join(missing)}, or other images"
-            )
-        height, width = image.flux.shape[-2:]
-        if min(height, width) < self.patch_size:
-            raise TooSmall(saw=f"{height}×{width} px", want=f"at least {self.patch_size} px, one patch")
-        if height != width or height % self.patch_size:
-            whole = min(height, width) // self.patch_size * self.patch_size
-            raise ShapeMismatch(
-                saw=f"{height}×{width} px",
-                want=f"a square of whole {self.patch_size}-px patches",
-                hint=f"crop the centre to {whole}×{whole}",
-            )
-        chosen = [image.bands.index(band) for band in self.bands]
-        flux = image.flux if chosen == list(range(len(image.bands))) else image.flux[:, chosen]
-        there = image.there()
-        pixels = torch.from_numpy(flux if there.all() else np.where(there[:, None, None, None], flux, 0)).float()
-        if flux.dtype.kind == "f" and not torch.isfinite(pixels).all():
-            bad = (~torch.isfinite(pixels)).any(dim=(-1, -2))
-            names = [band for band, any_bad in zip(self.bands, bad.any(0).tolist(), strict=True) if any_bad]
-            raise BadPixels(
-                f"NaN or infinite pixels in {int(bad.any(1).sum())} of {len(bad)} images, bands {' '.join(names)}",
-                hint="bands that every object has, `present=` False for objects to skip, or fill them (np.nan_to_num)",
-            )
-        return pixels
-
     def _cut(self, pixels: Float[Tensor, "object band height width"]) -> Float[Tensor, "object token number"]:
         p, (b, c, size, _) = self.patch_size, pixels.shape
         pixels = pixels.mT if self.columns_first else pixels
@@ -150,7 +150,7 @@ class RasterPatches:
                 want="like=observation",
                 hint="decode(tokens, like=observation), or a codec with standardised=False",
             )
-        seen = self._cut(self.stretch.forward(self._pixels(like[self.part])))
+        seen = self._cut(self.stretch.forward(square_pixels(like[self.part], self.bands, self.patch_size)))
         return patches * (seen.std(-1, keepdim=True) + 1e-8) + seen.mean(-1, keepdim=True)
 
 

@@ -8,6 +8,7 @@ Elmegreen & Montenegro 1992, ApJS 79, 37; moments and axis ratio are those of Be
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from omnisky.codec.patch import RasterPatches
+from omnisky.codec.patch import square_pixels
 from omnisky.codec.tokens import Span, Tokens, absent_where
 from omnisky.observe.types import Observation, Scalars
 
@@ -26,7 +27,7 @@ WINDOWS = (0.1, 0.1875, 0.34)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Measured:
+class _Measured(ABC):
     """What both codecs below share: bands in, numbers out, scaled; the way back gives the numbers, not the image."""
 
     bands: tuple[str, ...]
@@ -41,20 +42,20 @@ class _Measured:
 
     promised_error: ClassVar[str] = "one way: decode gives the measured numbers (1e-5 relative), not the image"
 
+    @abstractmethod
     def names(self) -> tuple[str, ...]:
         """what the numbers of a token are"""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self, light: Float[Tensor, "object band size size"]) -> Float[Tensor, "object token number"]:
         """The numbers, not yet scaled, of light above the sky."""
-        raise NotImplementedError
 
     def encode(self, seen: Observation) -> Tokens:
         """One span, `name`. Raises BandMismatch, ShapeMismatch (not square) and BadPixels."""
         image = seen[self.part]
         size = min(image.flux.shape[-2:])
-        pixels = RasterPatches(patch_size=size, bands=self.bands, part=self.part)._pixels(image)
-        numbers = (self.measure(above_sky(pixels)) - torch.tensor(self.centre)) / torch.tensor(self.scale)
+        light = above_sky(square_pixels(image, self.bands, patch_size=size))
+        numbers = (self.measure(light) - torch.tensor(self.centre)) / torch.tensor(self.scale)
         positions = torch.arange(numbers.shape[1]).expand(len(numbers), -1)
         span = absent_where(Span(numbers, positions), torch.from_numpy(np.ascontiguousarray(image.there())))
         return Tokens({self.name: span})
@@ -95,10 +96,9 @@ class Rings(_Measured):
         return (*self.bands, "contrast", *each)
 
     def measure(self, light: Float[Tensor, "object band size size"]) -> Float[Tensor, "object token number"]:
-        middle, angle, ratio = tilt(light.mean(1))
-        if not self.face_on:
-            middle, angle, ratio = middle * 0, angle * 0, ratio * 0 + 1
-        unwound = unwind(light, middle, angle, ratio, self._radii(light.shape[-1]), self.angles)
+        round_ = torch.zeros(len(light), 2), torch.zeros(len(light)), torch.ones(len(light))
+        lies = tilt(light.mean(1)) if self.face_on else round_
+        unwound = unwind(light, *lies, self._radii(light.shape[-1]), self.angles)
         ring = unwound.mean(1)
         wave = torch.fft.rfft(ring, dim=-1)[..., 1 : self.modes + 1] / self.angles
         faint = self.softening / 6

@@ -17,10 +17,10 @@ from omnisky.model import store
 from omnisky.observe.read import class_names, read
 from omnisky.observe.sample import Source
 from omnisky.observe.survey import SURVEYS
-from omnisky.observe.types import Observation
 from omnisky.page import Section, Table
 
 LINEAR, ATTENTIVE = f"{MODEL}, linear probe", f"{MODEL}, attentive probe"
+PIXELS = "PCA of pixels"
 SHAPES = "boosted trees on measured shapes"
 UNTRAINED = "attentive probe on random weights"
 
@@ -37,7 +37,7 @@ def labelled_demo(
     with story.timed("open the data"):
         seen, names, model = read(data), class_names(data), store.load(MODEL)
     tasks = {"all": morphology.Task.of(seen), "few": morphology.Task.of(seen, few)}
-    frozen, states = _features(story, model, seen, views)
+    frozen, states = _features(story, model, tasks["all"], views)
     answers = {kind: _answers(story, task, frozen, states, views, cnn_steps, kind) for kind, task in tasks.items()}
     for file in story.folder.glob("states*.npy"):
         file.unlink()
@@ -60,10 +60,10 @@ def labelled_demo(
 
 
 def _features(
-    story: Story, model: nn.Module, seen: Observation, views: int
+    story: Story, model: nn.Module, task: morphology.Task, views: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """By method: vectors (object, number), and states of tokens (object · views, token, width) in files."""
-    untrained = model.config.build(seed=0)
+    seen, untrained = task.seen, model.config.build(seed=0)
     untrained.codecs = model.codecs
     states = {}
     for name, net in ((ATTENTIVE, model), (UNTRAINED, untrained)):
@@ -72,6 +72,7 @@ def _features(
             states[name] = token_states(net, seen, views=views, file=file, watch=bar)
     lengths = model.junction.layout(encode_all(model.codecs, seen.take([0]))).lengths
     vectors = {LINEAR: morphology.mean_and_spread(states[ATTENTIVE], views, lengths)}
+    vectors |= {PIXELS: morphology.pixel_components(seen, ~task.test)}
     return vectors | {SHAPES: morphology.measured_shapes(model.codecs, seen)}, states
 
 
@@ -85,12 +86,11 @@ def _answers(
     kind: str,
 ) -> list[morphology.Answer]:
     """Every method on one task, the simplest first."""
-    pixels = morphology.pixel_components(task.seen, ~task.test)
     steps = cnn_steps if kind == "all" else max(cnn_steps // 5, 100)
     methods: list[tuple[str, morphology.Say]] = [
         ("always the commonest class", morphology.majority),
-        ("linear probe on PCA of pixels", morphology.linear_on(pixels)),
-        ("boosted trees on PCA of pixels", morphology.trees_on(pixels)),
+        (f"linear probe on {PIXELS}", morphology.linear_on(frozen[PIXELS])),
+        (f"boosted trees on {PIXELS}", morphology.trees_on(frozen[PIXELS])),
         (SHAPES, morphology.trees_on(frozen[SHAPES])),
         (UNTRAINED, morphology.attentive_on(states[UNTRAINED], views)),
         (LINEAR, morphology.linear_on(frozen[LINEAR])),

@@ -146,11 +146,17 @@ def attentive_on(states: Float[np.ndarray, "row token width"], views: int, **set
     """The attentive probe on token states; `views` rows an object."""
 
     def say(task: Task) -> Float[np.ndarray, "object classes"]:
-        by_object = states.reshape(-1, views, *states.shape[1:])
         probe = AttentiveProbe(views=views, **settings).fit(states, task.label, task.learn)
-        return _full(probe, by_object[task.test].reshape(-1, *states.shape[1:]), task)
+        return _full(probe, of_objects(states, task.test, views), task)
 
     return say
+
+
+def of_objects(
+    states: Float[np.ndarray, "row token width"], chosen: Bool[np.ndarray, " object"], views: int
+) -> Float[np.ndarray, "less token width"]:
+    """The rows of the chosen objects, all views of each."""
+    return states[np.repeat(chosen, views)]
 
 
 def cnn_in(folder: Path, steps: int, views: int = 1, watch: Callable[[Progress], None] | None = None) -> Say:

@@ -20,10 +20,9 @@ from omnisky.embed import embed
 from omnisky.errors import BadValue
 from omnisky.evaluate.morphology import Task, judge, linear_on
 from omnisky.model.autoregressive import AutoregressiveConfig
-from omnisky.model.junction import Modality
 from omnisky.model.transformer import CoreConfig
 from omnisky.observe.types import Observation
-from omnisky.recipes.astropt import GALAXY_PATCHES, nano
+from omnisky.recipes.astropt import GALAXY_PATCHES, PATCH, nano
 from omnisky.storage import atomic
 from omnisky.train.config import Run
 from omnisky.train.loop import Progress, train
@@ -105,9 +104,7 @@ def run_of(name: str, galaxies: int) -> Run:
     return replace(
         base,
         name=f"scaling-{name}",
-        model=AutoregressiveConfig(
-            core=core, modalities=(Modality(name="images", width=8 * 8 * 3),), context=TOKENS, tokeniser="affine"
-        ),
+        model=AutoregressiveConfig(core=core, modalities=(PATCH,), context=TOKENS, tokeniser="affine"),
         codecs=(GALAXY_PATCHES,),
         steps=steps,
         optim=replace(base.optim, peak=1e-3 * min((256 / width) ** 0.5, 2.0), warmup=max(steps // 20, 1)),

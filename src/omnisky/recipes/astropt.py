@@ -63,6 +63,8 @@ GALAXY_COLOURS = Linear(centre=(26.0, 22.0, 17.0), scale=(36.0, 31.0, 26.0))
 GALAXY_PATCHES = SpiralPatches(patch_size=8, bands=("red", "green", "blue"), stretch=Asinh(softening=(12.0,)))
 """64-px colour galaxies as 64 patches; 12 of 255 is a few times the noise of their sky"""
 
+PATCH = Modality(name="images", width=8 * 8 * 3)
+
 GALAXY_RINGS = Rings(
     bands=("red", "green", "blue"),
     softening=12.0,
@@ -94,7 +96,7 @@ def nano() -> Run:
         model=PrefixConfig(
             core=CoreConfig(width=256, depth=6, heads=4, activation="gelu"),
             modalities=(
-                Modality(name="images", width=8 * 8 * 3, weight=3.0),
+                replace(PATCH, weight=3.0),
                 Modality(name="moments", width=17, weight=0.25),
                 Modality(name="rings", width=22),
                 Modality(name="rings_on_sky", width=22),
