@@ -18,7 +18,7 @@ def desi(tmp_path):
     """Three cells, 2 + 3 + 4 objects."""
     root = tmp_path / "v1" / "desi" / "edr_sv3"
     for n, cell in ((2, 700), (3, 701), (4, 2000)):
-        tiny.put(root, cell, tiny.desi(cell, n, first=cell))
+        tiny.put(root, cell, tiny.desi(cell, n, first=100 * cell))
     return root
 
 
@@ -316,7 +316,8 @@ def change(root, cell, **columns):
     [
         ({"object_id": None}, "another schema.*want a column object_id"),
         ({"spectrum_flux": None}, "another schema.*want .*spectrum"),
-        ({"spectrum_lambda": None}, "spectrum.wavelength_aa.*want spectrum_lambda"),
+        ({"spectrum_lambda": None}, "another schema.*want .*wavelength_aa"),
+        ({"spectrum_ivar": None}, "another schema: spectrum.*saw bad flux lsf.*want .*ivar"),
         ({"SPECTYPE": None}, "another schema.*SPECTYPE"),
         ({"spectrum_ivar": np.ones((2, 12))}, "saw 2 rows|rows"),
         ({"ra": np.ones(2)}, "column ra.*saw 2 rows; want 3"),

@@ -269,7 +269,7 @@ def jwst(bands: tuple[str, ...], cell: int) -> dict:
     n = 2
     flux = np.tile(np.arange(len(bands), dtype=np.float32)[:, None, None], (n, 1, 3, 3))
     return {
-        "object_id": np.arange(n) + cell,
+        "object_id": np.arange(n) + 10 * cell,
         **tiny.places(cell, n),
         "image_band": np.array([[band.encode() for band in bands]] * n),
         "image_flux": flux,

@@ -166,7 +166,7 @@ def manga(root: Path, cell: int, names: list[str], side: int = 4, pixels: int = 
             rows = np.zeros(side * side, dtype=spaxel)
             y, x = np.indices((side, side))
             rows["x"], rows["y"] = x.ravel(), y.ravel()
-            rows["flux"] = rows["y"][:, None] * 100 + rows["x"][:, None] * 10 + np.arange(pixels)
+            rows["flux"] = y.reshape(-1, 1) * 100 + x.reshape(-1, 1) * 10 + np.arange(pixels)
             rows["ivar"] = 1
             rows["mask"][0] = 1024 | 3
             rows["mask"][1] = 3  # bits that do not mean bad

@@ -15,7 +15,7 @@ from omnisky.observe.columns import band_words, claimed, column, native, word, w
 from omnisky.observe.mmu_files import Held
 from omnisky.observe.mmu_header import Header
 from omnisky.observe.survey import Layout, MmuRow, PartRow
-from omnisky.observe.types import Labels, LightCurve, Observation, Part, Scalars
+from omnisky.observe.types import Labels, LightCurve, Neighbours, Observation, Part, Scalars
 
 _WIDE = 64  # numbers per object: what is longer is no set of scalars
 
@@ -38,6 +38,8 @@ class Wanted:
     labels: tuple[str, ...]
     bands: Mapping[str, tuple[str, ...]]
     """of light curves whose files name their bands: all names in the set"""
+    fields: Mapping[str, tuple[str, ...]]
+    """of each part: what the first file has columns for, and every other must"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,8 @@ class Schema:
     labels: Mapping[str, Entry] = field(default_factory=dict)
     bands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """of all columns"""
 
     @classmethod
     def of_header(cls, header: Header, held: Held) -> Schema:
@@ -77,9 +81,11 @@ class Schema:
             "healpix",
             *(name for part in parts for name in claimed(part, held.names)),
         }
-        found = _Sorted({}, {}, [])
+        # What belongs to a part is no scalar, also where the file lacks what makes the part.
+        others = {name for part in row.parts for names in part.columns.values() for name in names} - taken
+        found = _Sorted({}, {}, [name for name in held.names if name in others])
         for name in held.names:
-            if name not in taken:
+            if name not in taken and name not in others:
                 _sort(name, row, held, found)
         if held.file.split and "split" not in found.labels:
             found.labels["split"] = Entry("")
@@ -94,7 +100,17 @@ class Schema:
             labels=found.labels,
             bands={part.name: _named_bands(part, held) for part in named},
             left_out=tuple(found.left_out),
+            names=held.names,
         )
+
+    def fields(self) -> dict[str, tuple[str, ...]]:
+        """What each part has columns for."""
+        return {part.name: self._fields_of(part) for part in self.parts}
+
+    def _fields_of(self, part: PartRow) -> tuple[str, ...]:
+        if part.kind is Neighbours:
+            return tuple(name for name in part.names if f"{part.prefix}{name}" in self.names)
+        return tuple(sorted(key for key in part.columns if column(part, key, self.names)))
 
     @property
     def available(self) -> tuple[str, ...]:
@@ -138,6 +154,7 @@ class Schema:
             scalars=scalars if "scalars" in chosen or set(scalars) & set(asked) else (),
             labels=labels if "labels" in chosen or set(labels) & set(asked) else (),
             bands=bands,
+            fields=self.fields(),
         )
 
 
@@ -241,7 +258,9 @@ def parts_of(
     for name in wanted.parts:
         if name not in by_name:
             raise CorruptFile(f"{held.file.path}: another schema", saw=schema.available, want=wanted.parts)
-        part = by_name[name]
+        part, fields = by_name[name], schema.fields().get(name, ())
+        if fields != wanted.fields[name]:
+            raise CorruptFile(f"{held.file.path}: another schema: {name}", saw=fields, want=wanted.fields[name])
         columns = {one: _rows_of(held, one, rows) for one in claimed(part, held.names)}
         made[name] = part_of(part, columns, survey, wanted.bands.get(name, ()))
     if wanted.scalars:

@@ -102,7 +102,7 @@ def _stack(name: str, parts: list[Part]) -> Part:
         if any(getattr(part, "good", None) is not None for part in parts):
             # Some say where they are good, perhaps because they were padded just now; the others are so throughout.
             parts = [replace(part, **{"good": part.where_good()}) for part in parts]
-    if any(isinstance(part, Image) and part.pixel_scales_arcsec is not None for part in parts):
+    if {isinstance(part, Image) and part.pixel_scales_arcsec is not None for part in parts} == {True, False}:
         parts = [_each_scale(part) if isinstance(part, Image) else part for part in parts]
     values = {key: _stack_field(name, key, parts) for key in (f.name for f in fields(parts[0]))}
     return type(parts[0])(**values)
