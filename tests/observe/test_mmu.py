@@ -366,3 +366,19 @@ def test_a_catalogue_that_other_files_have_more_columns_of(tmp_path):
     seen = MMUHdf5(root).read()
     np.testing.assert_array_equal(seen["scalars"]["nuv_mag"], [20, np.nan])
     np.testing.assert_array_equal(seen["scalars"]["fuv_mag"], [np.nan, 21])
+
+
+def test_flags_that_only_some_catalogues_have_are_numbers_with_nan(tmp_path):
+    """As JWST's fields have flags of filters of their own; ids and words that are missing cannot be made up."""
+    root = tmp_path / "jwst"
+    flags = {"f105w_flag": np.array([3], dtype=np.int16), "flag": np.array([2**31 - 1], dtype=np.int32)}
+    tiny.put(root / "gds", 3, {"object_id": np.array([1]), **tiny.places(3, 1), **flags})
+    tiny.put(root / "gdn", 4, {"object_id": np.array([2]), **tiny.places(4, 1), "flag": flags["flag"]})
+    seen = MMUHdf5(root).read()
+    assert seen.object_id.tolist() == ["2", "1"]
+    np.testing.assert_array_equal(seen["scalars"]["f105w_flag"], [np.nan, 3])
+    assert tuple(seen["labels"].columns) == ("flag",) and seen["labels"]["flag"].dtype == np.int32
+    tiny.put(root / "ceers", 5, {"object_id": np.array([5]), **tiny.places(5, 1), "long": np.array([2**60])})
+    with pytest.raises(CorruptFile, match=r"gdn.*want a column long, as other files"):
+        MMUHdf5(root).read()
+    assert MMUHdf5(root, columns=("flag",)).read()["scalars"].names == ("flag",)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,11 @@ class Held:
     def __init__(self, file: CellFile, handle: Any, layout: Layout) -> None:
         self.file, self._handle, self._layout = file, handle, layout
         self._groups = sorted(handle) if layout is Layout.GROUP else []
-        self.names: tuple[str, ...] = tuple(self._find_names())
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All columns; "table.field" of compound tables. To know them each must be opened, which takes its time."""
+        return tuple(self._find_names())
 
     def _find_names(self) -> Iterator[str]:
         import h5py

@@ -27,6 +27,8 @@ class Entry:
     column: str
     at: int | None = None
     """which of the column's entries, where it has several"""
+    short: bool = False
+    """True for whole numbers that float64 holds exactly"""
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,21 @@ class Schema:
         """What was asked for, checked against what there is in the files. Raises MissingModality."""
         scalars = tuple(dict.fromkeys(name for schema in schemas for name in schema.scalars))
         labels = tuple(dict.fromkeys(name for schema in schemas for name in schema.labels))
+        # Catalogues differ from field to field. A flag that some lack can be NaN there, which whole numbers cannot.
+        flags = tuple(name for name in labels if _is_flag_of_some(name, schemas))
+        labels, scalars = tuple(name for name in labels if name not in flags), scalars + flags
         if columns is not None:
             unknown = tuple(name for name in columns if name not in (*scalars, *labels))
             if unknown:
                 raise MissingModality("no such column", saw=unknown, want=(*scalars, *labels)[:60])
             scalars = tuple(name for name in scalars if name in columns)
             labels = tuple(name for name in labels if name in columns)
-        unknown = tuple(name for name in parts or () if name not in self.available)
+        there = dict.fromkeys(name for schema in schemas for name in schema.available)
+        available = tuple(there | ({"scalars": None} if scalars else {}))
+        unknown = tuple(name for name in parts or () if name not in available)
         if unknown:
-            raise MissingModality("no such part", saw=unknown, want=self.available)
-        chosen = self.available if parts is None else parts
+            raise MissingModality("no such part", saw=unknown, want=available)
+        chosen = available if parts is None else parts
         asked = columns or ()
         bands: dict[str, tuple[str, ...]] = {}
         for schema in schemas:
@@ -156,6 +163,11 @@ class Schema:
             bands=bands,
             fields=self.fields(),
         )
+
+
+def _is_flag_of_some(name: str, schemas: Sequence[Schema]) -> bool:
+    here = [schema.labels[name] for schema in schemas if name in schema.labels]
+    return len(here) < len(schemas) and all(entry.short for entry in here)
 
 
 @dataclass(frozen=True)
@@ -174,13 +186,14 @@ def _sort(name: str, row: MmuRow, held: Held, found: _Sorted) -> None:
         found.left_out.append(name)
         return
     into = found.scalars if what.kind == "f" or name in row.missing else found.labels
+    short = what.kind in "iub" and what.itemsize <= 4
     if size == 1:
-        into[name] = Entry(name, 0 if what.shape else None)
+        into[name] = Entry(name, 0 if what.shape else None, short)
     else:
         ends = row.suffixes.get(name, tuple(str(i) for i in range(size)))
         if len(ends) != size:
             raise ShapeMismatch(f"column {name}", saw=f"{size} entries", want=ends)
-        into.update({f"{name}_{end}": Entry(name, i) for i, end in enumerate(ends)})
+        into.update({f"{name}_{end}": Entry(name, i, short) for i, end in enumerate(ends)})
     if name in row.fine_when_zero:
         found.labels[row.fine_when_zero[name]] = Entry(name, 0 if what.shape else None)
 
@@ -261,7 +274,7 @@ def parts_of(
         part, fields = by_name[name], schema.fields().get(name, ())
         if fields != wanted.fields[name]:
             raise CorruptFile(f"{held.file.path}: another schema: {name}", saw=fields, want=wanted.fields[name])
-        columns = {one: _rows_of(held, one, rows) for one in claimed(part, held.names)}
+        columns = {one: _rows_of(held, one, rows) for one in claimed(part, schema.names)}
         made[name] = part_of(part, columns, survey, wanted.bands.get(name, ()))
     if wanted.scalars:
         made["scalars"] = _scalars(held, schema, rows, wanted.scalars)
@@ -282,13 +295,14 @@ def _scalars(held: Held, schema: Schema, rows: Any, names: tuple[str, ...]) -> S
     read: dict[str, np.ndarray] = {}
     columns = []
     for name in names:
-        entry = schema.scalars.get(name)
+        entry = schema.scalars.get(name) or schema.labels.get(name)
         if entry is None:
             columns.append(np.full(len(rows), np.nan, dtype=np.float32))
             continue
         if entry.column not in read:
             read[entry.column] = schema.mended(entry.column, _rows_of(held, entry.column, rows))
-        columns.append(_entry_of(read[entry.column], entry))
+        values = _entry_of(read[entry.column], entry)
+        columns.append(values if values.dtype.kind == "f" else values.astype(np.float64))
     units = tuple(schema.row.units.get(_column_of(schema, name), "") for name in names)
     return Scalars(values=np.stack(columns, axis=1), names=names, units=units if any(units) else ())
 
