@@ -314,6 +314,10 @@ def _copy(view: Any, target: np.ndarray, rows: Rows, source: np.ndarray, at: np.
         for place, start, end in zip(at.tolist(), starts, ends, strict=True):
             target[place, : end - start] = view.entries[start:end]
             target[place, end - start :] = filler
+    elif view.shape[1:] != target.shape[1:]:  # a piece whose rows are shorter than the longest of the set
+        width = view.shape[1]
+        target[at, :width] = view[source]
+        target[at, width:] = np.frombuffer(rows.filler or rows.blank().tobytes(), rows.dtype)[0]
     elif target.nbytes >= _BY_ROW * len(target):
         for place, row in zip(at.tolist(), source.tolist(), strict=True):
             target[place] = view[row]

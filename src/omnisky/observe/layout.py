@@ -220,10 +220,13 @@ def _fillers(arrays: Mapping[str, np.ndarray], there: Bool[np.ndarray, " object"
 
 def lengths(arrays: Mapping[str, np.ndarray], fillers: Mapping[str, bytes]) -> Integer[np.ndarray, " object"]:
     """Entries of each row before the padding: up to the last one that differs from the filler in any field."""
-    differs = np.zeros(next(iter(arrays.values())).shape, dtype=bool)
+    n, width = next(iter(arrays.values())).shape
+    if not width:
+        return np.zeros(n, dtype=np.int64)
+    differs = np.zeros((n, width), dtype=bool)
     for key, value in arrays.items():
         differs |= bits(value) != bits(np.frombuffer(fillers[key], value.dtype))[0]
-    last = differs.shape[1] - np.argmax(differs[:, ::-1], axis=1)
+    last = width - np.argmax(differs[:, ::-1], axis=1)
     return np.where(differs.any(axis=1), last, 0)
 
 
@@ -249,7 +252,7 @@ def _both(name: str, a: PartLayout, b: PartLayout) -> PartLayout:
         raise ShapeMismatch(f"{name} differs between pieces", saw=saw, want="the same fields in each")
     ragged = a.ragged or b.ragged
     rows = {key: _both_rows(f"{name}.{key}", rows, b.rows[key], ragged) for key, rows in a.rows.items()}
-    constants = {key: _both_constants(f"{name}.{key}", value, b.constants[key]) for key, value in a.constants.items()}
+    constants = {key: agreed(f"{name}.{key}", value, b.constants[key]) for key, value in a.constants.items()}
     return PartLayout(kind=a.kind, rows=rows, constants=constants, ragged=ragged)
 
 
@@ -266,7 +269,8 @@ def _both_rows(label: str, a: Rows, b: Rows, ragged: bool) -> Rows:
     )
 
 
-def _both_constants(label: str, a: Any, b: Any) -> Any:
+def agreed(label: str, a: Any, b: Any) -> Any:
+    """What two pieces say of themselves, where they say the same."""
     if a == b or _to_json(a, label) == _to_json(b, label):
         return a
     if label.endswith(".pixel_scale_arcsec"):
