@@ -30,7 +30,7 @@ from jaxtyping import Float, UInt8
 
 from omnisky.errors import BandMismatch, CorruptFile, MissingExtra, ObservationError, ShapeMismatch
 from omnisky.observe import fits
-from omnisky.observe.types import Image, Observation, Scalars
+from omnisky.observe.types import Image, Observation, Scalars, concatenate
 
 PICTURES = (".jpg", ".jpeg", ".png")
 _COLOURS = ("red", "green", "blue")
@@ -101,7 +101,7 @@ def _read_folder(folder: Path) -> Observation:
         return _read_pictures(pictures, folder, joined=True)
     # A redrock file is read along with the coadd it belongs to.
     if stamps := [one for one in _files(folder, fits.SUFFIXES) if not one.name.startswith("redrock-")]:
-        return fits.concatenate([fits.read_fits(one) for one in stamps])
+        return concatenate([fits.read_fits(one) for one in stamps])
     held = sorted({one.suffix or one.name for one in folder.iterdir()})
     raise ObservationError(f"nothing to read in {folder}", saw=tuple(held), want=(".npz", *PICTURES, *fits.SUFFIXES))
 
