@@ -16,7 +16,8 @@ from jaxtyping import Float, Integer
 
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError, ShapeMismatch
 from omnisky.observe.arrow import from_arrow, to_arrow
-from omnisky.observe.layout import common, layout_in, layout_of
+from omnisky.observe.layout import common, layout_of
+from omnisky.observe.schema import layout_in, schema_of
 from omnisky.observe.types import Image, LightCurve, Observation, Part, Scalars, SegmentationMap, Spectrum
 
 
@@ -194,7 +195,7 @@ def test_all_is_valid_arrow(recipe):
 def test_the_layout_survives_the_schema(recipe):
     seen = build(recipe)
     layout = layout_of(seen)
-    assert repr(layout_in(layout.schema())) == repr(layout)
+    assert repr(layout_in(schema_of(layout))) == repr(layout)
 
 
 # --- what the columns look like ----------------------------------------------------------------------------------

@@ -15,18 +15,8 @@ import pyarrow as pa
 from jaxtyping import Bool, Integer
 
 from omnisky.errors import CorruptFile, ObservationError, ShapeMismatch
-from omnisky.observe.layout import (
-    CORE,
-    Layout,
-    PartLayout,
-    Rows,
-    arrow_type,
-    bits,
-    column_type,
-    layout_in,
-    layout_of,
-    lengths,
-)
+from omnisky.observe.layout import CORE, Layout, PartLayout, Rows, arrays_of, bits, layout_of, lengths
+from omnisky.observe.schema import arrow_type, column_type, layout_in, only, schema_of
 from omnisky.observe.sky import cells
 from omnisky.observe.types import Observation, Part, Scalars
 
@@ -46,7 +36,7 @@ def to_arrow(seen: Observation, layout: Layout | None = None) -> pa.RecordBatch:
     columns: dict[str, pa.Array] = dict(zip(CORE, _core(seen), strict=True))
     for name, part in layout.parts.items():
         columns |= _encode(name, part, seen.parts.get(name), len(seen))
-    schema = layout.schema()
+    schema = schema_of(layout)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
@@ -64,7 +54,7 @@ def from_arrow(table: pa.RecordBatch | pa.Table) -> Observation:
             hint="omnisky.observe.nested.from_foreign",
         )
     batches = [table] if isinstance(table, pa.RecordBatch) else table.to_batches()
-    layout = layout.only(table.schema.names)
+    layout = only(layout, table.schema.names)
     frame, start = Frame(layout, table.num_rows), 0
     for batch in batches:
         rows = np.arange(batch.num_rows)
@@ -95,9 +85,9 @@ def _core(seen: Observation) -> list[pa.Array]:
 def _encode(name: str, layout: PartLayout, part: Part | None, n: int) -> dict[str, pa.Array]:
     there = np.zeros(n, dtype=bool) if part is None else np.asarray(part.there())
     valid = None if there.all() else there
-    values = {}
+    values, given = {}, {} if part is None else arrays_of(part)
     for key, rows in layout.rows.items():
-        value = None if part is None else getattr(part, key)
+        value = given.get(key)
         if part is None:
             shape = tuple(0 for _ in rows.shape) if layout.ragged else rows.shape
             value = np.broadcast_to(rows.blank(), (n, *shape))
@@ -124,11 +114,24 @@ def _encode(name: str, layout: PartLayout, part: Part | None, n: int) -> dict[st
 def _fitting(label: str, value: Any, rows: Rows, layout: PartLayout) -> np.ndarray:
     """The array as the layout wants it, or ShapeMismatch."""
     dtype = np.dtype(rows.dtype)
-    fits = isinstance(value, np.ndarray) and (value.shape[1:] == rows.shape or (layout.ragged and value.ndim == 2))
+    fits = isinstance(value, np.ndarray) and _stretches(value.shape[1:], rows.shape, layout)
     if not fits or (value.dtype.newbyteorder("=") != dtype and not value.dtype.kind == dtype.kind == "U"):
         saw = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else value
         raise ShapeMismatch(label, saw=saw, want=f"{dtype} (object, {', '.join(map(str, rows.shape))})")
-    return np.ascontiguousarray(value, dtype=dtype if dtype.kind != "U" else None)
+    value = np.ascontiguousarray(value, dtype=dtype if dtype.kind != "U" else None)
+    if layout.ragged or value.shape[1:] == rows.shape:
+        return value
+    longer = np.full((len(value), *rows.shape), rows.blank(), dtype)
+    longer[:, : value.shape[1]] = value
+    return longer
+
+
+def _stretches(shape: tuple[int, ...], want: tuple[int, ...], layout: PartLayout) -> bool:
+    """True where rows of this shape fit, if need be with padding."""
+    if shape == want:
+        return True
+    longer = layout.ragged or (layout.kind.ragged == 1 and "good" in layout.rows)
+    return longer and len(shape) == len(want) and shape[1:] == want[1:] and shape[0] <= want[0]
 
 
 def _blanked(value: np.ndarray, rows: Rows, valid: Bool[np.ndarray, " object"] | None) -> np.ndarray:
@@ -191,9 +194,19 @@ class Frame:
             if not there.all():
                 for key, rows in part.rows.items():
                     arrays[key][~there] = rows.blank()
-            given = {"present": None if there.all() else there} | arrays
-            parts[name] = part.kind(**{**part.constants, **given})
+            parts[name] = _part(part, arrays, None if there.all() else there)
         return Observation(np.asarray(self.object_id, dtype=np.str_), self.ra, self.dec, parts)
+
+
+def _part(layout: PartLayout, arrays: dict[str, np.ndarray], present: np.ndarray | None) -> Part:
+    values: dict[str, Any] = {key: {} if value == {} else value for key, value in layout.constants.items()}
+    for key, array in arrays.items():
+        field, colon, name = key.partition(":")
+        if colon:
+            values[field][name] = array
+        else:
+            values[field] = array
+    return layout.kind(**values, present=present)
 
 
 def _empty(part: PartLayout, n: int) -> dict[str, np.ndarray]:

@@ -4,43 +4,33 @@ Driven by the dataclass fields of the parts, so a new kind of part needs nothing
 
     one number a row                 a plain column, `part_field`
     an array a row                   `arrow.fixed_shape_tensor`, row-major, without permutation; booleans as uint8
-    Scalars                          one plain column a name (the name itself, if it is free)
+    Scalars, Labels                  one plain column a name (the name itself, if it is free)
     rows padded at the end           one column `part`, a struct of lists of equal length (LSDB calls this nested)
     the same wavelengths everywhere  once, in the metadata
     text, numbers, tuples            in the metadata: bands, unit, survey, pixel scale …
 
 A part is ragged if all its fields count along one axis, it has `good`, and a tenth of its entries or more are padding:
 entries at the end of a row that repeat, bit for bit, one filler, which is kept in the metadata. So padding comes back
-exactly, whatever a reader padded with. The layout travels as JSON in the schema's metadata, key `omnisky`.
+exactly, whatever a reader padded with. The layout travels in the schema's metadata (`observe.schema`).
 """
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
-from math import isfinite, prod
+from dataclasses import dataclass, fields, replace
+from math import prod
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Bool, Integer
 
-from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError, ShapeMismatch
+from omnisky.errors import BadValue, ShapeMismatch
 from omnisky.observe.types import Observation, Part, Scalars
 
-KEY = b"omnisky"
 CORE = ("object_id", "ra", "dec", "_healpix_29")
 PADDED = 0.1
 """share of padding from which on a part is stored ragged"""
 _GRID = "wavelength_aa"
-_UNITS = {
-    "wavelength_aa": "Angstrom",
-    "time_mjd": "d",
-    "Spectrum.flux": "1e-17 erg s-1 cm-2 Angstrom-1",
-    "LightCurve.flux": "nmgy",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +70,7 @@ class PartLayout:
 
     kind: type[Part]
     rows: Mapping[str, Rows]
+    """by field; a field that is a mapping of arrays has one for each, as field:name"""
     constants: Mapping[str, Any]
     ragged: bool
 
@@ -95,32 +86,6 @@ class Layout:
 
     parts: Mapping[str, PartLayout]
 
-    def schema(self) -> pa.Schema:
-        """The core columns and those of the parts; units and bands also beside each column, for people."""
-        core = [pa.field("object_id", pa.string(), nullable=False)]
-        core += [pa.field(name, pa.float64(), False, {"unit": "deg", "frame": "ICRS"}) for name in ("ra", "dec")]
-        core += [pa.field("_healpix_29", pa.int64())]
-        more = [column for name, part in self.parts.items() for column in _columns(name, part)]
-        return pa.schema([*core, *more], metadata={KEY: self.json().encode()})
-
-    def json(self) -> str:
-        parts = {
-            name: {
-                "kind": part.kind.__name__,
-                "ragged": part.ragged,
-                "constants": {key: _to_json(value, f"{name}.{key}") for key, value in part.constants.items()},
-                "rows": {key: _rows_to_json(rows) for key, rows in part.rows.items()},
-            }
-            for name, part in self.parts.items()
-        }
-        return json.dumps({"version": 1, "parts": parts}, allow_nan=False)
-
-    def only(self, columns: Iterable[str]) -> Layout:
-        """What is left where only some columns are there. Raises MissingModality for a part that is half there."""
-        there = set(columns)
-        left = {name: _left(name, part, there) for name, part in self.parts.items()}
-        return Layout(parts={name: part for name, part in left.items() if part is not None})
-
 
 # --- making one ---------------------------------------------------------------------------------------------------
 
@@ -132,9 +97,9 @@ def layout_of(seen: Observation) -> Layout:
 
 
 def _part_layout(name: str, part: Part, taken: set[str]) -> PartLayout:
+    arrays = arrays_of(part)
     values = {f.name: getattr(part, f.name) for f in fields(part) if f.name != "present"}
-    arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
-    constants = {key: value for key, value in values.items() if key not in arrays}
+    constants = {key: {} if isinstance(value, Mapping) else value for key, value in values.items() if key not in arrays}
     there = part.there()
     fillers = _fillers(arrays, there)
     rows = {}
@@ -146,6 +111,18 @@ def _part_layout(name: str, part: Part, taken: set[str]) -> PartLayout:
         rows[key] = Rows(dtype=dtype.str, shape=shape, shared=shared, filler=fillers.get(key))
     layout = PartLayout(kind=type(part), rows=rows, constants=constants, ragged=bool(fillers))
     return _named(name, layout, taken)
+
+
+def arrays_of(part: Part) -> dict[str, np.ndarray]:
+    """The fields with a row per object, but for `present`; those of a mapping as field:name."""
+    arrays: dict[str, np.ndarray] = {}
+    for key in (f.name for f in fields(part) if f.name != "present"):
+        value = getattr(part, key)
+        if isinstance(value, np.ndarray):
+            arrays[key] = value
+        elif isinstance(value, Mapping):
+            arrays |= {f"{key}:{name}": one for name, one in value.items()}
+    return arrays
 
 
 def _named(name: str, part: PartLayout, taken: set[str]) -> PartLayout:
@@ -160,7 +137,8 @@ def _named(name: str, part: PartLayout, taken: set[str]) -> PartLayout:
         elif issubclass(part.kind, Scalars) and not rows.empty:
             columns[key] = tuple(_free(native, f"{name}_{native}", taken) for native in part.constants["names"])
         else:
-            columns[key] = (_free(f"{name}_{key}", f"{name}_{key}", taken),)
+            field, _, native = key.partition(":")
+            columns[key] = (_free(native or f"{name}_{field}", f"{name}_{native or field}", taken),)
     return replace(part, rows={key: replace(rows, columns=columns[key]) for key, rows in part.rows.items()})
 
 
@@ -251,19 +229,22 @@ def _both(name: str, a: PartLayout, b: PartLayout) -> PartLayout:
         saw = [f"{part.kind.__name__}({', '.join(part.rows)})" for part in (a, b)]
         raise ShapeMismatch(f"{name} differs between pieces", saw=saw, want="the same fields in each")
     ragged = a.ragged or b.ragged
-    rows = {key: _both_rows(f"{name}.{key}", rows, b.rows[key], ragged) for key, rows in a.rows.items()}
+    # Padding shows by `good`: without it, rows of different lengths could not be told from longer ones.
+    stretch = ragged or (a.kind.ragged == 1 and "good" in a.rows)
+    rows = {key: _both_rows(f"{name}.{key}", rows, b.rows[key], stretch) for key, rows in a.rows.items()}
     constants = {key: agreed(f"{name}.{key}", value, b.constants[key]) for key, value in a.constants.items()}
     return PartLayout(kind=a.kind, rows=rows, constants=constants, ragged=ragged)
 
 
-def _both_rows(label: str, a: Rows, b: Rows, ragged: bool) -> Rows:
+def _both_rows(label: str, a: Rows, b: Rows, stretch: bool) -> Rows:
     text = a.dtype[1] == b.dtype[1] == "U"
     if a.dtype != b.dtype and not text:
         raise ShapeMismatch(f"{label} differs between pieces", saw=[a.dtype, b.dtype], want="one dtype")
-    if len(a.shape) != len(b.shape) or (a.shape != b.shape and not ragged):
+    same = a.shape[1:] == b.shape[1:] and len(a.shape) == len(b.shape) if stretch else a.shape == b.shape
+    if not same:
         raise ShapeMismatch(f"{label} differs between pieces", saw=[a.shape, b.shape], want="one shape per object")
     shape = tuple(max(pair) for pair in zip(a.shape, b.shape, strict=True))
-    shared = a.shared if a.shared == b.shared and not ragged else None
+    shared = a.shared if a.shared == b.shared and a.shape == b.shape else None
     return Rows(
         dtype=max(a.dtype, b.dtype, key=lambda d: int(d[2:])), shape=shape, shared=shared, filler=a.filler or b.filler
     )
@@ -271,7 +252,7 @@ def _both_rows(label: str, a: Rows, b: Rows, ragged: bool) -> Rows:
 
 def agreed(label: str, a: Any, b: Any) -> Any:
     """What two pieces say of themselves, where they say the same."""
-    if a == b or _to_json(a, label) == _to_json(b, label):
+    if a == b or repr(a) == repr(b):
         return a
     if label.endswith(".pixel_scale_arcsec"):
         # WCS of neighbouring cut-outs differ by rounding; more than that is "differs from object to object".
@@ -279,126 +260,3 @@ def agreed(label: str, a: Any, b: Any) -> Any:
     raise ShapeMismatch(
         f"{label} differs between pieces", saw=[a, b], want="the same in each", hint="give the parts different names"
     )
-
-
-# --- there and back as JSON ---------------------------------------------------------------------------------------
-
-
-def layout_in(schema: pa.Schema) -> Layout | None:
-    """The layout that travels in a schema; None in a schema of somebody else. Raises CorruptFile."""
-    told = (schema.metadata or {}).get(KEY)
-    try:
-        if told is None:
-            return None
-        parts = json.loads(told)["parts"]
-        return Layout(parts={name: _part_from_json(name, part) for name, part in parts.items()})
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptFile("the layout in the schema", saw=repr(error), want="what Omnisky wrote") from error
-
-
-def _part_from_json(name: str, told: dict[str, Any]) -> PartLayout:
-    known = _kinds(Part)
-    if told["kind"] not in known:
-        raise ObservationError(
-            f"part {name} is of a kind not known here", saw=told["kind"], want=tuple(known), hint="a newer Omnisky"
-        )
-    rows = {
-        key: Rows(
-            dtype=rows["dtype"],
-            shape=tuple(rows["shape"]),
-            columns=tuple(rows["columns"]),
-            **{what: b64decode(rows[what]) for what in ("shared", "filler") if what in rows},
-        )
-        for key, rows in told["rows"].items()
-    }
-    constants = {key: _from_json(value) for key, value in told["constants"].items()}
-    return PartLayout(kind=known[told["kind"]], rows=rows, constants=constants, ragged=told["ragged"])
-
-
-def _kinds(kind: type[Part]) -> dict[str, type[Part]]:
-    """All kinds of part there are, by name."""
-    every = {one.__name__: one for one in kind.__subclasses__()}
-    return every | {name: one for each in list(every.values()) for name, one in _kinds(each).items()}
-
-
-def _rows_to_json(rows: Rows) -> dict[str, Any]:
-    told: dict[str, Any] = {"dtype": rows.dtype, "shape": rows.shape, "columns": rows.columns}
-    more = {"shared": rows.shared, "filler": rows.filler}
-    return told | {key: b64encode(value).decode() for key, value in more.items() if value is not None}
-
-
-def _to_json(value: Any, label: str) -> Any:
-    """Tuples become lists; what JSON has no number for is spelled out."""
-    if isinstance(value, float | np.floating) and not isinstance(value, bool):
-        return float(value) if isfinite(value) else {"float": str(float(value))}
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, tuple | list):
-        return [_to_json(one, label) for one in value]
-    raise BadValue(label, saw=type(value).__name__, want="text, numbers, None, or tuples of these")
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_from_json(one) for one in value)
-    return float(value["float"]) if isinstance(value, dict) else value
-
-
-# --- columns ------------------------------------------------------------------------------------------------------
-
-
-def arrow_type(dtype: str) -> pa.DataType:
-    """Of one entry. Booleans are a byte, which other formats can hold too, and which need no unpacking."""
-    kind = np.dtype(dtype)
-    return pa.string() if kind.kind == "U" else pa.uint8() if kind.kind == "b" else pa.from_numpy_dtype(kind)
-
-
-def column_type(part: PartLayout, rows: Rows) -> pa.DataType:
-    one = arrow_type(rows.dtype)
-    if rows.empty:
-        return pa.bool_()
-    plain = not rows.shape or issubclass(part.kind, Scalars)
-    return one if plain else pa.fixed_shape_tensor(one, rows.shape)
-
-
-def _columns(name: str, part: PartLayout) -> list[pa.Field]:
-    about = {"part": name, "kind": part.kind.__name__} | {
-        key: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        for key, value in part.constants.items()
-        if key in ("bands", "survey", "pixel_scale_arcsec") and value
-    }
-    if part.ragged:
-        lists = [pa.field(key, pa.list_(arrow_type(rows.dtype))) for key, rows in part.rows.items()]
-        return [pa.field(part.columns[0], pa.struct(lists), metadata=about)]
-    made = []
-    for key, rows in part.rows.items():
-        for i, column in enumerate(rows.columns):
-            more = {"field": key, "unit": _unit(part, key, i)}
-            metadata = about | {word: said for word, said in more.items() if said}
-            made.append(pa.field(column, column_type(part, rows), metadata=metadata))
-    return made
-
-
-def _unit(part: PartLayout, key: str, column: int) -> str:
-    if issubclass(part.kind, Scalars):
-        return part.constants["units"][column] if part.constants["units"] else ""
-    flux = _UNITS.get(f"{part.kind.__name__}.flux") or str(part.constants.get("unit", ""))
-    said = {"flux": flux, "ivar": f"({flux})-2" if flux else ""}
-    return said.get(key) or _UNITS.get(key, "")
-
-
-def _left(name: str, part: PartLayout, there: set[str]) -> PartLayout | None:
-    gone = [key for key, rows in part.rows.items() if rows.columns and not there & set(rows.columns)]
-    if len(gone) == sum(bool(rows.columns) for rows in part.rows.values()):
-        return None
-    must = {f.name for f in fields(part.kind) if f.default is MISSING and f.default_factory is MISSING}
-    if must & set(gone):
-        raise MissingModality(f"{name} is only half there", saw=tuple(sorted(there)), want=part.columns)
-    rows, constants = {key: one for key, one in part.rows.items() if key not in gone}, dict(part.constants)
-    constants |= {key: None for key in gone}
-    if issubclass(part.kind, Scalars) and not rows["values"].empty:
-        kept = [i for i, column in enumerate(rows["values"].columns) if column in there]
-        columns = tuple(rows["values"].columns[i] for i in kept)
-        rows["values"] = replace(rows["values"], columns=columns, shape=(len(kept),))
-        constants |= {key: tuple(constants[key][i] for i in kept) for key in ("names", "units") if constants[key]}
-    return replace(part, rows=rows, constants=constants)

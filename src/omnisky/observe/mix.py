@@ -12,19 +12,16 @@ Each source is read through to its end before any of its rows comes again, also 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
 
 from omnisky.errors import BadValue, ShapeMismatch
-from omnisky.observe.layout import agreed
+from omnisky.observe.layout import agreed, arrays_of
 from omnisky.observe.loader import Source
 from omnisky.observe.types import Observation, Part
-
-_AXES = ("wavelength_aa", "time_mjd")
-"""fields that stay sorted when a row is made longer: the last entry is repeated"""
 
 
 class Mix:
@@ -125,43 +122,39 @@ def _joined(name: str, parts: Sequence[Part], at: Sequence[np.ndarray], n: int) 
     kind = type(parts[0])
     if any(type(part) is not kind for part in parts):
         raise ShapeMismatch(name, saw=[type(part).__name__ for part in parts], want="one kind of part")
+    if kind.ragged and len({part.length for part in parts}) > 1:
+        length = max(part.length for part in parts)
+        parts = [replace(part.padded(length), **{"good": part.padded(length).where_good()}) for part in parts]
     present = np.zeros(n, dtype=bool)
     for part, to in zip(parts, at, strict=True):
         present[to] = part.there()
-    values: dict[str, Any] = {"present": None if present.all() else present}
-    for field in (f for f in fields(kind) if f.name != "present"):
-        each = [getattr(part, field.name) for part in parts]
-        arrays = [isinstance(one, np.ndarray) for one in each]
-        if all(arrays):
-            longer = getattr(parts[0], "good", None) is not None
-            values[field.name] = _stacked(f"{name}.{field.name}", each, at, n, longer)
-        elif any(arrays) and field.default is MISSING:
-            raise ShapeMismatch(f"{name}.{field.name}", saw=[type(one) for one in each], want="an array in each")
-        elif any(arrays):
-            raise ShapeMismatch(f"{name}.{field.name}", saw="in some sources only", want="in all or none")
+    arrays = [arrays_of(part) for part in parts]
+    if any(set(one) != set(arrays[0]) for one in arrays):
+        raise ShapeMismatch(name, saw=[tuple(one) for one in arrays], want="the same fields in each source")
+    values: dict[str, Any] = {}
+    for key in (f.name for f in fields(kind) if f.name != "present" and f.name not in arrays[0]):
+        first, *others = (getattr(part, key) for part in parts)
+        for other in others if not isinstance(first, Mapping) else ():
+            first = agreed(f"{name}.{key}", first, other)
+        values[key] = {} if isinstance(first, Mapping) else first
+    for key in arrays[0]:
+        field, colon, inner = key.partition(":")
+        stacked = _stacked(f"{name}.{key}", [one[key] for one in arrays], at, n)
+        if colon:
+            values[field][inner] = stacked
         else:
-            values[field.name] = each[0]
-            for one in each[1:]:
-                values[field.name] = agreed(f"{name}.{field.name}", values[field.name], one)
-    return kind(**values)
+            values[field] = stacked
+    return kind(**values, present=None if present.all() else present)
 
 
-def _stacked(label: str, each: Sequence[np.ndarray], at: Sequence[np.ndarray], n: int, longer: bool) -> np.ndarray:
+def _stacked(label: str, each: Sequence[np.ndarray], at: Sequence[np.ndarray], n: int) -> np.ndarray:
     shapes, dtypes = {one.shape[1:] for one in each}, {one.dtype for one in each}
-    ragged = longer and all(len(shape) == 1 for shape in shapes)
-    text = {dtype.kind for dtype in dtypes} == {"U"}
-    if (len(shapes) > 1 and not ragged) or (len(dtypes) > 1 and not text):
+    if len(shapes) > 1 or (len(dtypes) > 1 and {dtype.kind for dtype in dtypes} != {"U"}):
         saw = sorted({f"{one.dtype} {one.shape[1:]}" for one in each})
         raise ShapeMismatch(f"{label} differs between sources", saw=saw, want="the same", hint="Renamed(source, …)")
-    shape = max(shapes)
-    dtype = np.result_type(*dtypes)
-    filled = sum(len(to) for to in at) == n and len(shapes) == 1
-    out = np.empty((n, *shape), dtype) if filled else np.full((n, *shape), np.nan if dtype.kind == "f" else 0, dtype)
+    dtype, shape = np.result_type(*dtypes), (n, *shapes.pop())
+    all_there = sum(len(to) for to in at) == n
+    out = np.empty(shape, dtype) if all_there else np.full(shape, np.nan if dtype.kind == "f" else 0, dtype)
     for one, to in zip(each, at, strict=True):
-        if one.shape[1:] == shape:
-            out[to] = one
-        else:
-            out[to, : one.shape[1]] = one
-            last = one[:, -1:] if label.endswith(_AXES) and one.shape[1] else 0
-            out[to, one.shape[1] :] = last
+        out[to] = one
     return out

@@ -20,8 +20,9 @@ from jaxtyping import Integer
 
 from omnisky.errors import BadValue, CorruptFile, ObservationError
 from omnisky.observe.arrow import Frame, Views, to_arrow
-from omnisky.observe.layout import Layout, common, layout_in, layout_of
+from omnisky.observe.layout import Layout, common, layout_of
 from omnisky.observe.loader import Source
+from omnisky.observe.schema import layout_in, only
 from omnisky.observe.types import Observation
 from omnisky.storage import atomic, recover
 
@@ -80,7 +81,7 @@ class Files:
             raise CorruptFile(str(self.paths[file]), saw=tuple(batch.schema.names), want="a file made by Omnisky")
         wanted = Layout(parts={name: part for name, part in layout.parts.items() if name in self.layout.parts})
         columns = [column for name, part in wanted.parts.items() for column in self._chosen(name, part.columns)]
-        return Views(batch, wanted.only(columns))
+        return Views(batch, only(wanted, columns))
 
     def _chosen(self, name: str, columns: Sequence[str]) -> Sequence[str]:
         """Of a file laid out as we are, the columns we want; of a piece laid out by itself, all."""

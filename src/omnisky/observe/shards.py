@@ -27,8 +27,9 @@ from jaxtyping import Integer
 
 from omnisky.errors import BadValue, CorruptFile, ObservationError
 from omnisky.observe.arrow import to_arrow
-from omnisky.observe.layout import CORE, KEY, Layout, layout_in
+from omnisky.observe.layout import CORE, Layout
 from omnisky.observe.pieces import Files, Pieces, begin, finish, open_arrow, save_arrow, save_json, spill
+from omnisky.observe.schema import KEY, layout_in, only, schema_of
 from omnisky.storage import atomic, recover
 
 SHARD_BYTES = 256 << 20
@@ -102,8 +103,7 @@ def _some(layout: Layout, parts: Sequence[str]) -> Layout:
     known = {column for part in layout.parts.values() for column in part.columns}
     if not set(columns) <= known:
         raise BadValue("parts", saw=tuple(parts), want=(*layout.parts, *sorted(known)))
-    left = layout.only(columns)
-    return left
+    return only(layout, columns)
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def write_shards(
         "present": {name: sum(one["present"][name] for one in shards) for name in spilled.layout.parts},
         "repeated_ids": len(spilled) - len(spilled.core("object_id").unique()),
         **settings,
-        "schema_sha256": schema_hash(spilled.layout.schema()),
+        "schema_sha256": schema_hash(schema_of(spilled.layout)),
         "index": {"file": _INDEX, "sha256": file_hash(folder / _INDEX)},
         "shards": shards,
     }
