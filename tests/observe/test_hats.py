@@ -109,11 +109,12 @@ def test_the_margin_holds_all_within_ten_arcsec(folder):
     x = np.stack([f(np.radians(seen.dec)) * g for f, g in _xyz(seen)], axis=1)
     apart = np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(x[:, None] - x[None], axis=2) / 2, 0, 1))) * 3600
     cell = cells(seen, 29)
-    of = np.array([next(i for i, p in enumerate(Hats(folder).partitions) if p.first <= c <= p.last) for c in cell])
+    partitions = Hats(folder).partitions
+    of = np.array([next(i for i, p in enumerate(partitions) if p.first <= c <= p.last) for c in cell])
     close = np.argwhere((apart <= 10) & (of[:, None] != of[None]))
     assert len(close) >= 4, "the sky of the test has no pairs across borders"
     for i, j in close.tolist():
-        path = folder / "toys_10arcs" / "dataset" / f"{Hats(folder).partitions[of[i]].path}.parquet"
+        path = folder / "toys_10arcs" / "dataset" / f"{partitions[of[i]].path}.parquet"
         assert seen.object_id[j] in pq.ParquetFile(path).read(columns=["object_id"]).column(0).to_pylist()
 
 

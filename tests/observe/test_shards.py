@@ -183,6 +183,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(folder, tmp_path, monke
         nonlocal count
         count += 1
         if count == at + 1:
+            path.parent.mkdir(parents=True, exist_ok=True)
             (path.parent / f".{path.name}.0badcafe.draft").write_bytes(b"half")  # as a real kill leaves it
             raise Killed
         return real(path)

@@ -224,7 +224,10 @@ def _child(column: pa.Array, name: str) -> pa.Array:
     """A field of a struct of lists, or of a list of structs, as a list; null where the struct is."""
     if pa.types.is_struct(column.type):
         return pc.struct_field(column, name)
-    return pa.ListArray.from_arrays(column.offsets, column.values.field(name), mask=column.is_null())
+    if column.null_count:  # a slice cannot be given nulls: make it whole first
+        column = column.take(pa.array(np.arange(len(column))))
+        return pa.ListArray.from_arrays(column.offsets, column.values.field(name), mask=column.is_null())
+    return pa.ListArray.from_arrays(column.offsets, column.values.field(name))
 
 
 # --- lists → arrays -----------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def read_set(path: str | Path, survey: str = "") -> Observation | None:
     if path.is_dir():
         if is_hats(path):
             return Hats(path, survey=survey).read()
-        return Shards(path).take(slice(None)) if (path / "manifest.json").exists() else None
+        shards = (path / "manifest.json").exists() and any(path.glob("shard-*.arrow"))
+        return Shards(path).take(slice(None)) if shards else None
     name = path.name.lower()
     if path.is_file() and (name.endswith(tables.SUFFIXES) or (name.endswith(tables.FITS) and tables.is_catalogue(path))):
         return tables.read_table(path)
