@@ -66,13 +66,13 @@ def _image(given: Given, survey: str) -> Image:
     if order is not None and (order < 0).any():
         good = np.ones(flux.shape, dtype=bool) if good is None else good
     return Image(
-        flux=_planes(flux, order),
+        flux=_in_order(flux, order),
         bands=bands,
         unit=row.unit or "nanomaggy",
         survey=survey,
         pixel_scale_arcsec=scale if scales is None else float("nan"),
         pixel_scales_arcsec=scales,
-        ivar=_in_order(given.ivar(flux.dtype), order),
+        ivar=_in_order(given.ivar(flux.dtype), order, fill=0),
         good=_in_order(good, order),
         psf_fwhm_arcsec=_in_order(_per_band(given, "psf_fwhm_arcsec", flux.shape[:2]), order),
     )
@@ -97,17 +97,13 @@ def _bands(given: Given, planes: int) -> tuple[tuple[str, ...], Integer[np.ndarr
     return row.bands, None if order.tolist() == list(range(planes)) else order
 
 
-def _planes(values: np.ndarray, order: Integer[np.ndarray, " band"] | None) -> np.ndarray:
-    """Planes in our order; those a file lacks are NaN, or 0 and False where there is no NaN."""
-    if order is None:
+def _in_order(values: np.ndarray | None, order: Integer[np.ndarray, " band"] | None, fill: float = np.nan) -> Any:
+    """Planes in our order; those a file lacks are `fill`, or 0 and False where there are no fractions."""
+    if values is None or order is None:
         return values
     chosen = values[:, order]
-    chosen[:, order < 0] = np.nan if values.dtype.kind == "f" else 0
+    chosen[:, order < 0] = fill if values.dtype.kind == "f" else 0
     return chosen
-
-
-def _in_order(values: np.ndarray | None, order: Integer[np.ndarray, " band"] | None) -> Any:
-    return None if values is None else _planes(values, order)
 
 
 def _per_band(given: Given, key: str, shape: tuple[int, ...]) -> Float[np.ndarray, "object band"] | None:

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Integer
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError
 from omnisky.observe.mmu_files import CELL_DEPTH, CellFile, Held, cell_files, id_column, opened, survey_of
 from omnisky.observe.mmu_header import Header
-from omnisky.observe.mmu_table import Schema, objects, parts_of
+from omnisky.observe.mmu_table import Schema, Wanted, objects, parts_of
 from omnisky.observe.sky import cells
 from omnisky.observe.survey import SURVEYS, Layout, MmuRow, Survey
 from omnisky.observe.types import Observation, concatenate
@@ -110,6 +110,7 @@ class MMUHdf5:
     """which columns of the parts "scalars" and "labels"; None: all"""
     _where: tuple[_Cone | _Cells | _Between, ...] = ()
     _unique: set[Path] = field(default_factory=set)
+    _schemas: dict[Any, Schema] = field(default_factory=dict)
 
     # --- choosing ---
 
@@ -140,7 +141,7 @@ class MMUHdf5:
 
     def take(self, index: Any) -> Observation:
         """The chosen objects (a slice, integers or booleans), in the order asked for."""
-        at = np.atleast_1d(np.arange(len(self))[index])
+        at = self._numbers(index)
         if not self._entries:
             return Observation.of([])
         of = np.searchsorted(self._starts, at, side="right") - 1
@@ -154,6 +155,19 @@ class MMUHdf5:
         seen = pieces[0] if len(pieces) == 1 else concatenate(pieces)
         order = np.argsort(np.concatenate(places), kind="stable")
         return seen if (np.diff(order) == 1).all() else seen.take(order)
+
+    def _numbers(self, index: Any) -> Integer[np.ndarray, " object"]:
+        """0 … n−1 of the chosen objects. Sets have up to 10⁹: nothing here is as long as the set unless asked for."""
+        n = len(self)
+        if isinstance(index, slice):
+            return np.arange(*index.indices(n))
+        given = np.atleast_1d(np.asarray(index))
+        if given.dtype == np.bool_ and len(given) == n:
+            return np.flatnonzero(given)
+        at = given.astype(np.int64) if not given.size or given.dtype.kind in "iu" else np.array([-n - 1])
+        if ((at < -n) | (at >= n)).any():
+            raise BadValue("index", saw=index, want=f"a slice, {n} booleans, or integers below {n}")
+        return np.where(at < 0, at + n, at)
 
     def batches(self, size: int) -> Iterator[Observation]:
         """All objects in the order of the files, `size` at a time; the last batch may be shorter."""
@@ -216,6 +230,11 @@ class MMUHdf5:
     def _starts(self) -> Integer[np.ndarray, " file"]:
         return np.cumsum([0, *(entry.count for entry in self._entries)])
 
+    @cached_property
+    def _wanted(self) -> Wanted:
+        schemas = [entry.schema for entry in self._entries]
+        return schemas[0].wanted(self.parts, self.columns, schemas)
+
     def _entry(self, file: CellFile) -> _Entry:
         with opened(file, self._mmu.layout) as held:
             schema = self._schema(held)
@@ -235,7 +254,13 @@ class MMUHdf5:
         if not self.row.name:
             known = tuple(name for name, row in SURVEYS.items() if row.mmu)
             raise ObservationError(f"{held.file.path}: which survey?", want=known, hint='survey="…"')
-        return Schema.of_row(self._mmu, held, id_column(held.names, self._mmu, held.file.path))
+        alike = (held.names, held.file.split)  # most files of a set are: then they are not looked into one by one
+        if alike not in self._schemas:
+            schema = Schema.of_row(self._mmu, held, id_column(held.names, self._mmu, held.file.path))
+            if schema.bands:
+                return schema
+            self._schemas[alike] = schema
+        return self._schemas[alike]
 
     def _holds(self, narrow: Any, held: Held, schema: Schema) -> Bool[np.ndarray, " object"]:
         if not isinstance(narrow, _Between):
@@ -260,11 +285,9 @@ class MMUHdf5:
         return objects(held, schema, rows)
 
     def _read(self, entry: _Entry, rows: Integer[np.ndarray, " row"]) -> Observation:
-        first = self._entries[0].schema
         with opened(entry.file, self._mmu.layout) as held:
             seen = self._objects(held, entry.schema, rows)
-            wanted = first.wanted(self.parts, self.columns, [one.schema for one in self._entries])
-            return seen | parts_of(held, entry.schema, rows, wanted, self.row.name)
+            return seen | parts_of(held, entry.schema, rows, self._wanted, self.row.name)
 
 
 def _refuse_twins(seen: Observation, where: str) -> None:

@@ -14,7 +14,7 @@ from omnisky.observe.assemble import part_of
 from omnisky.observe.columns import band_words, claimed, column, native, word, words
 from omnisky.observe.mmu_files import Held
 from omnisky.observe.mmu_header import Header
-from omnisky.observe.survey import MmuRow, PartRow
+from omnisky.observe.survey import Layout, MmuRow, PartRow
 from omnisky.observe.types import Labels, LightCurve, Observation, Part, Scalars
 
 _WIDE = 64  # numbers per object: what is longer is no set of scalars
@@ -70,7 +70,13 @@ class Schema:
     def of_row(cls, row: MmuRow, held: Held, id_column: str) -> Schema:
         parts = tuple(part for part in row.parts if claimed(part, held.names))
         ra, dec = (_finest(held, names) for names in (row.ra, row.dec))
-        taken = {id_column, ra, dec, "healpix", *(name for part in parts for name in claimed(part, held.names))}
+        taken = {
+            id_column,
+            *row.ra,
+            *row.dec,
+            "healpix",
+            *(name for part in parts for name in claimed(part, held.names)),
+        }
         found = _Sorted({}, {}, [])
         for name in held.names:
             if name not in taken:
@@ -146,7 +152,8 @@ def _sort(name: str, row: MmuRow, held: Held, found: _Sorted) -> None:
     """A column that no part claims: numbers measured are scalars, whole numbers and words labels, the long neither."""
     what = held.described(name)
     size = int(np.prod(what.shape))
-    if what.ragged or size > _WIDE or what.kind not in "fiubU" or size == 0:
+    of_table = row.layout is Layout.GROUP and "." in name
+    if of_table or what.ragged or size > _WIDE or what.kind not in "fiubU" or size == 0:
         found.left_out.append(name)
         return
     into = found.scalars if what.kind == "f" or name in row.missing else found.labels

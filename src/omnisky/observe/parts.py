@@ -72,7 +72,7 @@ class Part:
                 )
 
     def padded(self, length: int) -> Self:
-        """The same measurements with a ragged axis of `length`: NaN, or 0 in integers, and `good` False at the end.
+        """The same measurements with a ragged axis of `length`: NaN at the end, `good` False, integers and ivar 0.
 
         Raises BadValue where there is no ragged axis or it is longer already.
         """
@@ -84,7 +84,7 @@ class Part:
         values = self._rows() | {"good": self.where_good()}
         shape = values[self._first].shape[: self.ragged + 1]
         grown = {
-            name: _grown(value, self.ragged, more)
+            name: _grown(value, self.ragged, more, 0 if name == "ivar" else np.nan)
             for name, value in values.items()
             if value.shape[: self.ragged + 1] == shape
         }
@@ -345,7 +345,7 @@ class Neighbours(Part):
         return self.values[:, :, self.names.index(name)]
 
 
-def _grown(values: np.ndarray, axis: int, more: int) -> np.ndarray:
-    """`more` further entries on this axis: False, 0, or NaN where there can be one."""
-    fill: Any = np.nan if values.dtype.kind == "f" else 0
-    return np.pad(values, [(0, more if i == axis else 0) for i in range(values.ndim)], constant_values=fill)
+def _grown(values: np.ndarray, axis: int, more: int, fill: float) -> np.ndarray:
+    """`more` further entries on this axis: False, 0, or `fill` where there are fractions."""
+    number = fill if values.dtype.kind == "f" else 0
+    return np.pad(values, [(0, more if i == axis else 0) for i in range(values.ndim)], constant_values=number)

@@ -102,8 +102,18 @@ def _stack(name: str, parts: list[Part]) -> Part:
         if any(getattr(part, "good", None) is not None for part in parts):
             # Some say where they are good, perhaps because they were padded just now; the others are so throughout.
             parts = [replace(part, **{"good": part.where_good()}) for part in parts]
+    if any(isinstance(part, Image) and part.pixel_scales_arcsec is not None for part in parts):
+        parts = [_each_scale(part) if isinstance(part, Image) else part for part in parts]
     values = {key: _stack_field(name, key, parts) for key in (f.name for f in fields(parts[0]))}
     return type(parts[0])(**values)
+
+
+def _each_scale(image: Image) -> Image:
+    """The pixel scale said for each object and band, as some must."""
+    scales = image.pixel_scales_arcsec
+    if scales is None:
+        scales = np.full(image.flux.shape[:2], image.pixel_scale_arcsec, dtype=np.float32)
+    return replace(image, pixel_scales_arcsec=scales, pixel_scale_arcsec=float("nan"))
 
 
 def _stack_field(name: str, key: str, parts: list[Part]) -> Any:
