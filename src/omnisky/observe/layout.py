@@ -45,6 +45,8 @@ class Rows:
     """Arrow columns that hold it; none if `shared`"""
     shared: bytes | None = None
     """the one row that all objects have"""
+    nothing: float = float("nan")
+    """what stands in a column of floats where nothing was measured"""
     filler: bytes | None = None
     """the entry that ragged rows are padded with"""
 
@@ -56,7 +58,7 @@ class Rows:
     def blank(self) -> np.ndarray:
         """One entry of what stands where nothing was measured: NaN, 0, False or empty text."""
         dtype = np.dtype(self.dtype)
-        return np.full((), np.nan, dtype) if dtype.kind == "f" else np.zeros((), dtype)
+        return np.full((), self.nothing, dtype) if dtype.kind == "f" else np.zeros((), dtype)
 
     def one(self) -> np.ndarray:
         """The shared row."""
@@ -73,6 +75,8 @@ class PartLayout:
     """by field; a field that is a mapping of arrays has one for each, as field:name"""
     constants: Mapping[str, Any]
     ragged: bool
+    measured: bool = True
+    """False where all objects lack it: then its shared row may be that of another piece"""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -108,9 +112,15 @@ def _part_layout(name: str, part: Part, taken: set[str]) -> PartLayout:
         shape, shared = value.shape[1:], None
         if key == _GRID and not fillers:
             shared = _shared(value.astype(dtype, copy=False)[there])
-        rows[key] = Rows(dtype=dtype.str, shape=shape, shared=shared, filler=fillers.get(key))
-    layout = PartLayout(kind=type(part), rows=rows, constants=constants, ragged=bool(fillers))
+        rows[key] = Rows(dtype=dtype.str, shape=shape, nothing=nothing(key), shared=shared, filler=fillers.get(key))
+    measured = bool(there.any())
+    layout = PartLayout(kind=type(part), rows=rows, constants=constants, ragged=bool(fillers), measured=measured)
     return _named(name, layout, taken)
+
+
+def nothing(key: str) -> float:
+    """What stands in a field of floats where nothing was measured: an inverse variance of 0 says just that."""
+    return 0.0 if key == "ivar" else float("nan")
 
 
 def arrays_of(part: Part) -> dict[str, np.ndarray]:
@@ -232,8 +242,12 @@ def _both(name: str, a: PartLayout, b: PartLayout) -> PartLayout:
     # Padding shows by `good`: without it, rows of different lengths could not be told from longer ones.
     stretch = ragged or (a.kind.ragged == 1 and "good" in a.rows)
     rows = {key: _both_rows(f"{name}.{key}", rows, b.rows[key], stretch) for key, rows in a.rows.items()}
+    if a.measured != b.measured and not ragged:  # who has nothing agrees with the other's grid
+        known = (a if a.measured else b).rows
+        rows = {key: replace(one, shared=known[key].shared) if one.shape == known[key].shape else one for key, one in rows.items()}
     constants = {key: agreed(f"{name}.{key}", value, b.constants[key]) for key, value in a.constants.items()}
-    return PartLayout(kind=a.kind, rows=rows, constants=constants, ragged=ragged)
+    measured = a.measured or b.measured
+    return PartLayout(kind=a.kind, rows=rows, constants=constants, ragged=ragged, measured=measured)
 
 
 def _both_rows(label: str, a: Rows, b: Rows, stretch: bool) -> Rows:
@@ -245,9 +259,8 @@ def _both_rows(label: str, a: Rows, b: Rows, stretch: bool) -> Rows:
         raise ShapeMismatch(f"{label} differs between pieces", saw=[a.shape, b.shape], want="one shape per object")
     shape = tuple(max(pair) for pair in zip(a.shape, b.shape, strict=True))
     shared = a.shared if a.shared == b.shared and a.shape == b.shape else None
-    return Rows(
-        dtype=max(a.dtype, b.dtype, key=lambda d: int(d[2:])), shape=shape, shared=shared, filler=a.filler or b.filler
-    )
+    dtype = max(a.dtype, b.dtype, key=lambda one: int(one[2:]))
+    return replace(a, dtype=dtype, shape=shape, columns=(), shared=shared, filler=a.filler or b.filler)
 
 
 def agreed(label: str, a: Any, b: Any) -> Any:

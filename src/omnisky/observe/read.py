@@ -67,7 +67,7 @@ def read(path: str | Path, *, survey: str = "") -> Observation:
     """
     from omnisky.observe.sets import read_set  # pyarrow, for those who need it
 
-    if (found := read_set(path)) is not None:
+    if (found := read_set(path, survey)) is not None:
         return found
     path = _existing(path)
     if is_cells(path):

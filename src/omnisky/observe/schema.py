@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError
-from omnisky.observe.layout import Layout, PartLayout, Rows
+from omnisky.observe.layout import Layout, PartLayout, Rows, nothing
 from omnisky.observe.types import Part, Scalars
 
 KEY = b"omnisky"
@@ -34,6 +34,7 @@ def layout_json(layout: Layout) -> str:
         name: {
             "kind": part.kind.__name__,
             "ragged": part.ragged,
+            "measured": part.measured,
             "constants": {key: _to_json(value, f"{name}.{key}") for key, value in part.constants.items()},
             "rows": {key: _rows_to_json(rows) for key, rows in part.rows.items()},
         }
@@ -72,12 +73,14 @@ def _part_from_json(name: str, told: dict[str, Any]) -> PartLayout:
             dtype=rows["dtype"],
             shape=tuple(rows["shape"]),
             columns=tuple(rows["columns"]),
+            nothing=nothing(key),
             **{what: b64decode(rows[what]) for what in ("shared", "filler") if what in rows},
         )
         for key, rows in told["rows"].items()
     }
     constants = {key: _from_json(value) for key, value in told["constants"].items()}
-    return PartLayout(kind=known[told["kind"]], rows=rows, constants=constants, ragged=told["ragged"])
+    flags = {key: told[key] for key in ("ragged", "measured")}
+    return PartLayout(kind=known[told["kind"]], rows=rows, constants=constants, **flags)
 
 
 def _kinds(kind: type[Part]) -> dict[str, type[Part]]:

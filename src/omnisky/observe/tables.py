@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError
+from omnisky.errors import CorruptFile, MissingModality, ObservationError
 from omnisky.observe.columns import native, word
 from omnisky.observe.nested import regular
 from omnisky.observe.types import Labels, Observation, Part, Scalars
@@ -55,7 +55,7 @@ def read_table(
     """The objects of a catalogue. Name the columns that are not found by themselves; `columns` chooses among the rest.
 
     Without a column of ids, objects are called by the file and the row. Raises ObservationError (no position found: it
-    says which columns there are), CorruptFile, MissingModality (no such column), BadValue.
+    says which columns there are), CorruptFile, MissingModality (no such column).
     """
     path = Path(path).expanduser()
     return from_table(load_table(path), str(path), object_id=object_id, ra=ra, dec=dec, columns=columns)
@@ -108,16 +108,21 @@ def load_table(path: Path) -> Table:
 
 def from_arrow_table(table: pa.Table, where: str) -> Table:
     """The columns of an Arrow table that are numbers or words."""
-    columns, left_out = {}, []
+    columns: dict[str, np.ndarray] = {}
+    left_out: list[str] = []
     for name in table.column_names:
         column = table.column(name)
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             left_out.append(name)
             continue
         try:
-            columns[name] = regular(column.combine_chunks())
+            values = regular(column.combine_chunks())
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise CorruptFile(f"{where}, column {name}", saw=error, want="numbers or words") from error
+        if values.dtype.kind == "O":
+            left_out.append(name)
+        else:
+            columns[name] = values
     units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
     return Table(columns, {name: unit for name, unit in units.items() if unit}, tuple(left_out))
 
@@ -167,7 +172,7 @@ def _load_astropy(path: Path, kind: str) -> Table:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", votable.exceptions.VOWarning)  # most files bend the standard a little
-            warnings.filterwarnings("error", message="File may have been truncated")
+            warnings.filterwarnings("error", message="File may have been truncated|Error validating header")
             if kind == "votable":
                 held = votable.parse_single_table(str(path)).to_table()
             else:
@@ -179,7 +184,9 @@ def _load_astropy(path: Path, kind: str) -> Table:
     except Exception as error:
         want = f"a complete {'VOTable' if kind == 'votable' else 'FITS table'}"
         raise CorruptFile(str(path), saw=error, want=want, hint="fetch it again") from error
-    columns, units, left_out = {}, {}, []
+    columns: dict[str, np.ndarray] = {}
+    units: dict[str, str] = {}
+    left_out: list[str] = []
     for name in held.colnames:
         values = _unmasked(held[name])
         if values.ndim != 1 or values.dtype.kind not in "fiubUS":
@@ -282,12 +289,22 @@ def _parts(table: Table, names: Sequence[str]) -> dict[str, Part]:
         parts["scalars"] = Scalars(values=values, names=tuple(numbers), units=units if any(units) else ())
     if words:
         parts["labels"] = Labels(columns=words)
-    if not names:
-        return parts
     return parts
 
 
-def check_columns(columns: Sequence[str] | None) -> None:
-    """Refuse a single text where a list of names is meant."""
-    if isinstance(columns, str):
-        raise BadValue("columns", saw=columns, want="a list of names", hint=f"columns=({columns!r},)")
+def is_catalogue(path: Path) -> bool:
+    """True for FITS files without images whose first table has columns of position. False where it cannot be said."""
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=False, ignore_missing_simple=True) as hdus:
+            headers = [hdu.header for hdu in hdus]
+    except Exception:  # what astropy raises on broken bytes depends on where they break off; the reader will say it
+        return False
+    tables = [header for header in headers if str(header.get("XTENSION", "")).strip() in ("BINTABLE", "TABLE")]
+    compressed = any("ZIMAGE" in header for header in headers)
+    pixels = any(header.get("NAXIS", 0) >= 2 and not any(header is one for one in tables) for header in headers)
+    if not tables or pixels or compressed:
+        return False
+    first = tables[0]
+    return find_position([str(first.get(f"TTYPE{i + 1}", "")) for i in range(first.get("TFIELDS", 0))])
