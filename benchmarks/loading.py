@@ -1,8 +1,8 @@
 """Shuffled and sequential batches of 32 from disk: our shards beside Hugging Face `datasets` and MMU-style HDF5.
 
-An object is an image of 4 × 160 × 160 float32 and a spectrum of 7,781 pixels with flux, ivar and good: 479 kB. All sides
-hold the same objects in the same order, read the same rows in the same shuffled order, and hand out one array a field;
-their answers are the ids of a batch and a sum over every 37th number of each object, and are the same or it fails.
+An object is an image of 4 × 160 × 160 float32 and a spectrum of 7,781 pixels with flux, ivar and good: 480 kB. All
+sides hold the same objects in the same order, read the same rows in the same shuffled order, and hand out one array a
+field; their answers are the ids of a batch and a sum over every 37th number of each object, the same or it fails.
 Files are in the page cache: this measures what reading costs, not the disk.
 
 `datasets` runs in the Python that DATASETS_PYTHON names, else in .venv-datasets, which is made if there is none.
@@ -31,11 +31,15 @@ OTHERS = {
         "hdf5-contiguous": ("hdf5", None),
         "hdf5-gzip": ("hdf5", None),
     },
-    "sequential": {"datasets-batches": ("datasets", None), "hdf5-contiguous": ("hdf5", None), "hdf5-gzip": ("hdf5", None)},
+    "sequential": {
+        "datasets-batches": ("datasets", None),
+        "hdf5-contiguous": ("hdf5", None),
+        "hdf5-gzip": ("hdf5", None),
+    },
 }
-"""order → the other side → its worker and the ratio asked for. -loader is a torch DataLoader over rows, as the manual has
-it; -batches asks for 32 rows at once; -stream is Parquet with a shuffle buffer of 128; gzip is how MMU keeps HSC, and
-contiguous how it keeps DESI"""
+"""order → the other side → its worker and the ratio asked for. -loader is a torch DataLoader over rows, as the manual
+has it; -batches asks for 32 rows at once; -stream is Parquet with a shuffle buffer of 128; gzip is how MMU keeps HSC,
+and contiguous how it keeps DESI"""
 
 
 def comparisons(quick: bool = False) -> Iterator[Comparison]:

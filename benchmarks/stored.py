@@ -6,7 +6,7 @@ Each task prepares an endless row of batches and returns the call that takes the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _fields(seen: Any) -> dict[str, np.ndarray]:
 
 
 def _write_parquet(folder: Path, shards: Any) -> None:
-    """As `datasets` itself would write it, in row groups of 32; it makes its own Arrow files of it when it is loaded."""
+    """In row groups of 32; `datasets` makes its own Arrow files of it when it is loaded."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -176,7 +176,7 @@ def datasets_loader(folder: Path, n: int, order: str) -> Answer:
     from torch.utils.data import DataLoader
 
     given = _dataset(folder).with_format("torch")
-    batches = iter(DataLoader(given, batch_sampler=[index.tolist() for index, _ in zip(rows(n, order), range(2000))]))
+    batches = iter(DataLoader(given, batch_sampler=[index.tolist() for index in islice(rows(n, order), 20_000)]))
 
     def call() -> np.ndarray:
         found = {name: values.numpy() for name, values in next(batches).items()}

@@ -84,7 +84,9 @@ def test_measurements_want_a_survey(images):
 
 
 def test_plain_tables_need_none(datasets):
-    table = datasets.Dataset.from_dict({"objid": [2**60, 5], "RAJ2000": [1.0, 2.0], "DEJ2000": [3.0, 4.0], "g": [20.0, 21.0]})
+    table = datasets.Dataset.from_dict(
+        {"objid": [2**60, 5], "RAJ2000": [1.0, 2.0], "DEJ2000": [3.0, 4.0], "g": [20.0, 21.0]}
+    )
     seen = HfRows(table).take(slice(None))
     assert seen.object_id.tolist() == [str(2**60), "5"] and seen["scalars"]["g"].tolist() == [20.0, 21.0]
 

@@ -74,7 +74,9 @@ def sdss(lengths=(5, 7, 4, 7, 6, 7)) -> pa.Table:
         for flux in one
     ]
     floats = pa.list_(pa.float32())
-    kind = pa.struct([*((name, floats) for name in ("flux", "ivar", "lsf_sigma", "lambda")), ("mask", pa.list_(pa.bool_()))])
+    kind = pa.struct(
+        [*((name, floats) for name in ("flux", "ivar", "lsf_sigma", "lambda")), ("mask", pa.list_(pa.bool_()))]
+    )
     return pa.table(
         {
             "spectrum": pa.array([None, *spectrum[1:]], kind),
@@ -124,7 +126,9 @@ def test_light_curves_with_a_band_each_epoch():
     short = {"band": ["r"], "time": [9.0], "flux": [4.0], "flux_err": [1.0]}
     floats = pa.list_(pa.float32())
     kind = pa.struct([("band", pa.list_(pa.string())), ("time", floats), ("flux", floats), ("flux_err", floats)])
-    table = pa.table({"lightcurve": pa.array([curve, short], kind), "object_id": ["a", "b"], "ra": [1.0, 2.0], "dec": [0.0, 0.0]})
+    table = pa.table(
+        {"lightcurve": pa.array([curve, short], kind), "object_id": ["a", "b"], "ra": [1.0, 2.0], "dec": [0.0, 0.0]}
+    )
     part = read(table, "yse")["lightcurve"]
     assert part.good.sum(axis=1).tolist() == [3, 1]
     assert [part.bands[i] for i in part.band[0]] == ["g", "r", "g"]
@@ -189,7 +193,9 @@ def test_a_catalogue_of_v1_5_on_disk(tmp_path):
         pq.write_table(table.filter(pa.array(pixel == one)), folder / f"Npix={one}.parquet", row_group_size=2)
         info += f"0,{one}\n"
     (root / "partition_info.csv").write_text(info)
-    (root / "hats.properties").write_text("obs_collection=mmu_legacysurvey_dr10_south_21\nhats_col_ra=ra\nhats_col_dec=dec\n")
+    (root / "hats.properties").write_text(
+        "obs_collection=mmu_legacysurvey_dr10_south_21\nhats_col_ra=ra\nhats_col_dec=dec\n"
+    )
     catalogue = Hats(root)
     assert catalogue.row.name == "legacysurvey"
     seen = catalogue.read()

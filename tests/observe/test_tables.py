@@ -31,8 +31,7 @@ def save_parquet(path):
 
 def save_csv(path):
     path.write_text(
-        "TARGETID,RA,Dec,Z,type,flags\n"
-        f"{IDS[0]},10.5,-1.25,0.1,PSF,{2**60}\n{IDS[1]},359.9,89.0,,REX,1\n",
+        f"TARGETID,RA,Dec,Z,type,flags\n{IDS[0]},10.5,-1.25,0.1,PSF,{2**60}\n{IDS[1]},359.9,89.0,,REX,1\n",
         encoding="utf-8",
     )
 
@@ -56,7 +55,13 @@ def save_votable(path):
     Table(columns()).write(path, format="votable")
 
 
-WRITERS = {"t.parquet": save_parquet, "t.csv": save_csv, "t.csv.gz": save_csv_gz, "t.fits": save_fits, "t.vot": save_votable}
+WRITERS = {
+    "t.parquet": save_parquet,
+    "t.csv": save_csv,
+    "t.csv.gz": save_csv_gz,
+    "t.fits": save_fits,
+    "t.vot": save_votable,
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -14,7 +14,7 @@ and nested columns as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -208,9 +208,7 @@ def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
     return floats, [leaf.path for leaf in leaves if leaf.path not in floats]
 
 
-def _describe(
-    folder: Path, partitions: Sequence[Partition], spilled: Files, about: dict[str, str | int | float]
-) -> None:
+def _describe(folder: Path, partitions: Sequence[Partition], spilled: Files, about: Mapping[str, object]) -> None:
     """All that a catalogue has beside its partitions."""
     dataset = folder / "dataset"
     schema, held = schema_of(spilled.layout), []
@@ -242,7 +240,7 @@ def _describe(
     _write_text(folder / "hats.properties", _as_properties(told))
 
 
-def _as_properties(told: dict[str, str | int | float]) -> str:
+def _as_properties(told: Mapping[str, object]) -> str:
     return "#HATS catalog\n" + "".join(f"{key}={value}\n" for key, value in told.items())
 
 

@@ -31,7 +31,9 @@ def load(name: str, **options: Any) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise MissingExtra("Hugging Face data sets need the package datasets", hint="pip install 'omnisky[hf]'") from error
+        raise MissingExtra(
+            "Hugging Face data sets need the package datasets", hint="pip install 'omnisky[hf]'"
+        ) from error
     return datasets.load_dataset(name, **options)
 
 

@@ -244,7 +244,10 @@ def _both(name: str, a: PartLayout, b: PartLayout) -> PartLayout:
     rows = {key: _both_rows(f"{name}.{key}", rows, b.rows[key], stretch) for key, rows in a.rows.items()}
     if a.measured != b.measured and not ragged:  # who has nothing agrees with the other's grid
         known = (a if a.measured else b).rows
-        rows = {key: replace(one, shared=known[key].shared) if one.shape == known[key].shape else one for key, one in rows.items()}
+        rows = {
+            key: replace(one, shared=known[key].shared) if one.shape == known[key].shape else one
+            for key, one in rows.items()
+        }
     constants = {key: agreed(f"{name}.{key}", value, b.constants[key]) for key, value in a.constants.items()}
     measured = a.measured or b.measured
     return PartLayout(kind=a.kind, rows=rows, constants=constants, ragged=ragged, measured=measured)

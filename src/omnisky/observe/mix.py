@@ -100,7 +100,7 @@ def _shares(weights: Sequence[float], n: int, length: int) -> list[int]:
     return whole.tolist()
 
 
-def union(pieces: Sequence[Observation], at: Sequence[Integer[np.ndarray, " row"]]) -> Observation:
+def union(pieces: Sequence[Observation], at: Sequence[np.ndarray]) -> Observation:
     """One Observation of several: object k of piece i becomes object at[i][k]. What a piece lacks is absent there.
 
     Parts of one name must be alike; rows with `good` may be of different lengths. Raises ShapeMismatch.

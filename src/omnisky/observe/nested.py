@@ -294,4 +294,6 @@ def _plain(column: pa.Array) -> np.ndarray:
 
 def is_nested(schema: pa.Schema) -> bool:
     """True for tables in which columns belong together as structs, or hold arrays of more than one axis."""
-    return any(pa.types.is_struct(_inner(field.type)) or isinstance(field.type, pa.BaseExtensionType) for field in schema)
+    return any(
+        pa.types.is_struct(_inner(field.type)) or isinstance(field.type, pa.BaseExtensionType) for field in schema
+    )

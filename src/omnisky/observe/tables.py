@@ -31,10 +31,14 @@ SUFFIXES = (*PARQUET, *CSV, *VOTABLE)
 
 # Without case, blanks and underscores; the first that a table has is taken, ICRS before J2000 (< 0.1 arcsec apart).
 _RA = ("ra", "radeg", "raicrs", "rightascension", "targetra", "ramean", "raj2000", "alphaj2000", "alpha", "raepoch2000")
-_DEC = ("dec", "dedeg", "decdeg", "deicrs", "decicrs", "declination", "targetdec", "decmean", "dej2000", "decj2000")
-_DEC = (*_DEC, "deltaj2000", "delta", "decepoch2000", "de", "decl")
-_ID = ("objectid", "sourceid", "targetid", "objid", "specobjid", "dr7objid", "dr8objid", "iauname", "plateifu", "id")
-_ID = (*_ID, "name", "designation", "galaxyid", "source", "target")
+_DEC = (
+    *("dec", "dedeg", "decdeg", "deicrs", "decicrs", "declination", "targetdec", "decmean", "dej2000", "decj2000"),
+    *("deltaj2000", "delta", "decepoch2000", "de", "decl"),
+)
+_ID = (
+    *("objectid", "sourceid", "targetid", "objid", "specobjid", "dr7objid", "dr8objid", "iauname", "plateifu", "id"),
+    *("name", "designation", "galaxyid", "source", "target"),
+)
 _TEXT_NUMBER = re.compile(r"\s*[+-]?\d+[\s:hd°]+\d+[\s:m'′]+\d+(\.\d*)?[s\"″]?\s*")
 
 
@@ -148,9 +152,7 @@ def _load_csv(path: Path) -> pa.Table:
             return table
         options = csv.ConvertOptions(column_types={name: pa.string() for name in wide})
         with pa.input_stream(str(path), compression=compression) as stream:
-            return csv.read_csv(
-                stream, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=options
-            )
+            return csv.read_csv(stream, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=options)
     except (OSError, pa.ArrowException) as error:
         raise CorruptFile(str(path), saw=error, want="a table in UTF-8 with a header", hint="fetch it again") from error
 
