@@ -11,7 +11,7 @@ them and some do not, and the file does not say.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Integer
 
 from omnisky.errors import CorruptFile, MissingModality, ObservationError, ShapeMismatch
 from omnisky.observe.columns import claimed
-from omnisky.observe.mmu_files import Described, id_column
+from omnisky.observe.mmu_files import CellFile, Described, Held, id_column
 from omnisky.observe.mmu_table import Schema, objects, parts_of
 from omnisky.observe.survey import SURVEYS, Layout, MmuRow, PartRow, Survey
 from omnisky.observe.types import LightCurve, Observation
@@ -49,16 +49,13 @@ class Reading:
 
     def needs(self, schema: pa.Schema) -> list[str]:
         """The top-level columns that must be read. Raises MissingModality."""
-        flat = {name: top for top in schema.names for name in _flat_names(schema.field(top), self.survey.mmu)}
+        flat = {name: top for top in schema.names for name in _flat(schema.field(top), self.survey.mmu)}
         assert self.survey.mmu is not None
         claims = {part.name: claimed(part, tuple(flat)) for part in self.survey.mmu.parts}
         taken = {flat[name] for names in claims.values() for name in names}
         core = {*self.survey.mmu.object_id, *self.survey.mmu.ra, *self.survey.mmu.dec}
-        plain = [
-            name
-            for name in schema.names
-            if name not in taken | core and not pa.types.is_nested(schema.field(name).type)
-        ]
+        other = {*taken, *core, *_BOOKKEEPING}
+        plain = [field.name for field in schema if field.name not in other and not pa.types.is_nested(field.type)]
         known = (*(name for name, names in claims.items() if names), "scalars", "labels")
         unknown = [name for name in self.parts or () if name not in known]
         if unknown:
@@ -82,10 +79,10 @@ class Reading:
         fine = {old: new for old, new in self.survey.mmu.fine_when_zero.items() if old not in booleans}
         row = replace(self.survey.mmu, fine_when_zero=fine)
         name = next((one for one in row.object_id if one in held.names), None)
-        schema = Schema.of_row(row, held, name or id_column(held.names, row, held.file.path))  # type: ignore[arg-type]
+        schema = Schema.of_row(row, held, name or id_column(held.names, row, held.file.path))
         rows = np.arange(table.num_rows)
-        seen = objects(held, schema)  # type: ignore[arg-type]
-        made = parts_of(held, schema, rows, schema.wanted(self.parts, self.columns, [schema]), self.survey.name)  # type: ignore[arg-type]
+        seen = objects(held, schema)
+        made = parts_of(held, schema, rows, schema.wanted(self.parts, self.columns, [schema]), self.survey.name)
         for key, part in made.items():
             there = held.there(next((one for one in schema.parts if one.name == key), None))
             made[key] = part if there is None else replace(part, present=there)
@@ -115,17 +112,17 @@ def _described() -> tuple[str, ...]:
 # --- a table as if it were one of MMU's files ---------------------------------------------------------------------
 
 
-def _flat_names(field: pa.Field, row: MmuRow | None) -> list[str]:
-    """The flat columns that a column of a table stands for."""
+def _flat(field: pa.Field, row: MmuRow | None) -> dict[str, str]:
+    """The flat columns that a column of a table stands for → the field of its struct, empty where it is none."""
     if field.name in _BOOKKEEPING:
-        return []
+        return {}
     kind = _inner(field.type)
     if not pa.types.is_struct(kind):
-        return [_as_in_hdf5(field.name, row)]
+        return {_as_in_hdf5(field.name, row): ""}
     inner = [kind.field(i).name for i in range(kind.num_fields)]
     if field.name == _CURVE:
-        return [*(name for name in inner if name != "band"), *(["bands"] if "band" in inner else []), *_stack_name(row)]
-    return [_as_in_hdf5(f"{field.name}_{name}", row) for name in inner]
+        return {"bands" if name == "band" else name: name for name in inner} | dict.fromkeys(_stack_name(row), "time")
+    return {_as_in_hdf5(f"{field.name}_{name}", row): name for name in inner}
 
 
 def _as_in_hdf5(name: str, row: MmuRow | None) -> str:
@@ -141,14 +138,17 @@ def _stack_name(row: MmuRow | None) -> list[str]:
     return [part.columns["stack"][0] for part in parts if part.kind is LightCurve and "stack" in part.columns]
 
 
-class Flat:
+class Flat(Held):
     """A table with the names, types and arrays of one of MMU's HDF5 files, as `mmu_table` asks for them."""
 
     def __init__(self, table: pa.Table, row: MmuRow, where: str) -> None:
-        self.file = SimpleNamespace(path=where, split="")
+        self.file = CellFile(Path(where), cell=-1, split="")
         self._table, self._row = table, row
-        self._top = {name: field.name for field in table.schema for name in _flat_names(field, row)}
-        self.names = tuple(self._top)
+        every = {name: (field.name, key) for field in table.schema for name, key in _flat(field, row).items()}
+        wanted = {name for part in row.parts for name in claimed(part, tuple(every))}
+        # What stands with a measurement, and is not asked for, is no number of its own.
+        self._place = {name: place for name, place in every.items() if name in wanted or not place[1]}
+        self.names = tuple(self._place)
         self._read: dict[str, np.ndarray] = {}
 
     def described(self, name: str) -> Described:
@@ -166,22 +166,18 @@ class Flat:
 
     def there(self, part: PartRow | None) -> Bool[np.ndarray, " object"] | None:
         """Who has the part: the others are null in all columns of it. None if all have."""
-        tops = {self._top[name] for name in claimed(part, self.names)} if part else set()
+        tops = {self._place[name][0] for name in claimed(part, self.names)} if part else set()
         columns = [self._table.column(top) for top in tops]
         if not columns or any(not column.null_count for column in columns):
             return None
         return np.logical_or.reduce([column.is_valid().to_numpy() for column in columns])
 
     def _find(self, name: str) -> dict[str, np.ndarray]:
-        top = self._top[name]
+        top, key = self._place[name]
         column = _whole(self._table.column(top))
-        if top == _CURVE and pa.types.is_struct(column.type):
+        if top == _CURVE and key:
             return self._curve(column)
-        if not pa.types.is_struct(_inner(column.type)):
-            return {name: regular(column)}
-        old = {new: first for first, new in _ALSO.items()}.get(name, name)
-        key = (old if old.startswith(f"{top}_") else name).removeprefix(f"{top}_")
-        return {name: regular(_child(column, key))}
+        return {name: regular(_child(column, key) if key else column)}
 
     def _curve(self, column: pa.StructArray) -> dict[str, np.ndarray]:
         """Epochs with a band each → (object, band, epoch), NaN where an epoch is of another band."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow.fs as pafs
@@ -17,6 +17,7 @@ DEPTH = 29
 """HEALPix order of the cells that number the whole sky in an int64: 0.4 milliarcseconds"""
 
 
+@runtime_checkable
 class Region(Protocol):
     """A piece of sky."""
 
