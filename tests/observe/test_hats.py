@@ -286,7 +286,7 @@ def test_lsdb_opens_it(folder, monkeypatch):
         Hats(folder).near(ra=0, dec=0, radius_deg=10).read()
     )
     light = lsdb.open_catalog(str(folder), columns=["object_id", "ra", "dec"])
-    matched = light.crossmatch(light, radius_arcsec=5, n_neighbors=9, suffixes=("_a", "_b"))
+    matched = light.crossmatch(light, radius_arcsec=5, n_neighbors=50, suffixes=("_a", "_b"))
     seen = sky()
     x = np.stack([f(np.radians(seen.dec)) * g for f, g in _xyz(seen)], axis=1)
     apart = np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(x[:, None] - x[None], axis=2) / 2, 0, 1))) * 3600

@@ -48,7 +48,8 @@ class Reading:
     """of scalars and labels; None means all"""
 
     def needs(self, schema: pa.Schema) -> list[str]:
-        """The top-level columns that must be read. Raises MissingModality."""
+        """The top-level columns that must be read. Raises MissingModality, ObservationError (which survey?)."""
+        self._refuse_guessing(schema)
         flat = {name: top for top in schema.names for name in _flat(schema.field(top), self.survey.mmu)}
         assert self.survey.mmu is not None
         claims = {part.name: claimed(part, tuple(flat)) for part in self.survey.mmu.parts}
@@ -73,7 +74,7 @@ class Reading:
         table = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
         if self.survey.mmu is None:
             raise ObservationError(f"{self.where}: which survey?", want=_described(), hint='survey="…"')
-        self._refuse_guessing(table)
+        self._refuse_guessing(table.schema)
         held = Flat(table.combine_chunks(), self.survey.mmu, self.where)
         booleans = {name for name in held.names if held.described(name).kind == "b"}
         fine = {old: new for old, new in self.survey.mmu.fine_when_zero.items() if old not in booleans}
@@ -88,10 +89,10 @@ class Reading:
             made[key] = part if there is None else replace(part, present=there)
         return seen | made
 
-    def _refuse_guessing(self, table: pa.Table) -> None:
+    def _refuse_guessing(self, schema: pa.Schema) -> None:
         """A measurement that no row describes could be of either polarity and any unit."""
-        nested = [field.name for field in table.schema if pa.types.is_struct(field.type)]
-        if nested and not self.survey.name:
+        nested = [field.name for field in schema if _is_measurement(field.type)]
+        if nested and not self.survey.name and self.parts is None:
             raise ObservationError(f"{self.where}: which survey?", saw=nested, want=_described(), hint='survey="…"')
 
 
@@ -289,7 +290,9 @@ def _plain(column: pa.Array) -> np.ndarray:
 
 
 def is_nested(schema: pa.Schema) -> bool:
-    """True for tables in which columns belong together as structs, or hold arrays of more than one axis."""
-    return any(
-        pa.types.is_struct(_inner(field.type)) or isinstance(field.type, pa.BaseExtensionType) for field in schema
-    )
+    """True for tables in which columns belong together as structs, or hold arrays of a fixed shape."""
+    return any(_is_measurement(field.type) for field in schema)
+
+
+def _is_measurement(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(_inner(kind)) or isinstance(kind, pa.BaseExtensionType)
