@@ -152,7 +152,7 @@ def test_padded_spectra_become_tokens_like_short_ones():
 
     codec = SpectralSections(size=4)
     short, padded = spectrum(6), concatenate([spectrum(6), spectrum(11)]).take([0])
-    ours, theirs = codec.encode(padded)["spectrum"], codec.encode(short)["spectrum"]
+    ours, theirs = codec.encode(padded)["spectra"], codec.encode(short)["spectra"]
     assert ours.there().tolist() == [[True, True, False]]
     np.testing.assert_array_equal(ours.span(0, 2).values, theirs.values)
     np.testing.assert_array_equal(ours.span(0, 2).positions, theirs.positions)
