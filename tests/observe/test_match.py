@@ -12,15 +12,14 @@ from omnisky.errors import BadValue, MissingModality, ObservationError
 from omnisky.observe.match import (
     HALF_TURN_ARCSEC,
     Association,
-    Motion,
     Places,
     all_pairs,
     crossmatch,
-    moved,
     mutual,
     nearest,
     same_id,
 )
+from omnisky.observe.motion import Motion, moved
 from omnisky.observe.sky import cells
 from omnisky.observe.types import Observation, Scalars
 
@@ -325,6 +324,23 @@ def test_motions_come_out_of_the_columns():
     np.testing.assert_allclose(how.pm_dec, [2.0, 1.0])
 
 
+def test_a_match_takes_the_motions_of_its_sides_columns():
+    seen = gaia(("pmra", "pmdec", "ref_epoch"), (), [[5000.0, 0.0, 2016.0]])
+    earlier = moved(seen, Motion.of(seen), 2000.0)
+    plain = Observation.of(["a"], earlier.ra, earlier.dec)
+    assert pairs(crossmatch(seen, plain, 0.01, epoch_yr=2000.0)) == [(0, 0)]
+    assert pairs(crossmatch(plain, seen, 0.01, epoch_yr=2000.0)) == [(0, 0)]
+    assert len(crossmatch(plain, seen, 0.01)) == 0
+
+
+def test_a_match_in_numbers():
+    found = nearest(at((1.0, 0.0), (1.0, 0.0), (9.0, 0.0)), at((1.0, 1 / 3600)), 2.0)
+    told = found.summary(3, 1)
+    assert (told["pairs"], told["left_matched"], told["right_matched"]) == (2, 2, 1)
+    assert told["median_arcsec"] == pytest.approx(1)
+    assert found.take([]).summary(3, 1)["median_arcsec"] is None
+
+
 @pytest.mark.parametrize(
     ("names", "units", "value", "error", "said"),
     [
@@ -340,9 +356,10 @@ def test_columns_that_are_no_motions_are_refused(names, units, value, error, sai
 
 def test_an_epoch_wants_a_motion_and_a_motion_an_epoch():
     seen = at((1.0, 1.0))
-    for half in ({"epoch_yr": 2000.0}, {"left_motion": motion(1, 1.0)}):
-        with pytest.raises(BadValue, match="epoch_yr"):
-            crossmatch(seen, seen, 1.0, **half)
+    with pytest.raises(BadValue, match="epoch_yr"):
+        crossmatch(seen, seen, 1.0, left_motion=motion(1, 1.0))
+    with pytest.raises(MissingModality, match="none on either side"):
+        crossmatch(seen, seen, 1.0, epoch_yr=2000.0)
     for year in (57388.5, float("nan")):
         with pytest.raises(BadValue, match="Julian year"):
             moved(seen, motion(1, 1.0), year)

@@ -41,7 +41,6 @@ class Counterpart(Part):
     """deg, ICRS, by this survey; NaN where there is none"""
     separation_arcsec: Float[np.ndarray, " object"]
     """arcsec from the object's place in the first survey; NaN where that or this has none"""
-    survey: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +78,7 @@ class Joined:
             row = arm.row[index]
             there = row >= 0
             seen = _take(arm.source, row[there])
-            who = _counterpart(survey, seen, there, arm.separation_arcsec[index])
+            who = _counterpart(seen, there, arm.separation_arcsec[index])
             first = who if first is None else _either(first, who)
             parts[f"match_{survey}"] = who
             for name, part in seen.parts.items():
@@ -222,12 +221,12 @@ def _take(source: Source, row: Integer[np.ndarray, " object"]) -> Observation:
 
 
 def _counterpart(
-    survey: str, seen: Observation, there: Bool[np.ndarray, " object"], apart: Float[np.ndarray, " object"]
+    seen: Observation, there: Bool[np.ndarray, " object"], apart: Float[np.ndarray, " object"]
 ) -> Counterpart:
     ra, dec = (np.full(len(there), np.nan) for _ in range(2))
     ids = np.zeros(len(there), dtype=seen.object_id.dtype)
     ra[there], dec[there], ids[there] = seen.ra, seen.dec, seen.object_id
-    return Counterpart(object_id=ids, ra=ra, dec=dec, separation_arcsec=apart, survey=survey, present=there)
+    return Counterpart(object_id=ids, ra=ra, dec=dec, separation_arcsec=apart, present=there)
 
 
 def _either(first: Counterpart, second: Counterpart) -> Counterpart:

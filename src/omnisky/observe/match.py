@@ -13,21 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
 from omnisky.errors import BadValue, MissingModality, ObservationError
 from omnisky.observe.loader import Source
-from omnisky.observe.types import Observation, Scalars
+from omnisky.observe.motion import Motion, moved, unit_vectors
+from omnisky.observe.types import Observation
 
 HALF_TURN_ARCSEC = 180 * 3600.0
 MOST_PAIRS = 500_000_000
 """more than these would take over 20 GB: a radius in the wrong unit, or a job for `observe.match_hats`"""
 
 _READ_AHEAD = 4096
-_RADIANS_PER_MAS = np.pi / 180 / 3600e3
 _IN_CACHE = 5000
 _LEAF_ORDER = 14
 """HealPix order by which queries are sorted: cells of 13″, so that neighbours ask for the same leaf of the tree"""
@@ -52,6 +52,20 @@ class Association:
             right_row=self.right_row[index],
             separation_arcsec=self.separation_arcsec[index],
         )
+
+    def summary(self, left: int, right: int) -> dict[str, float | int | None]:
+        """In numbers, for people and for JSON; `left` and `right` are how many objects the sides have."""
+        apart = self.separation_arcsec[np.isfinite(self.separation_arcsec)]
+        middle, most = (float(np.quantile(apart, q)) for q in (0.5, 0.95)) if len(apart) else (None, None)
+        return {
+            "left_objects": left,
+            "right_objects": right,
+            "pairs": len(self),
+            "left_matched": len(np.unique(self.left_row)),
+            "right_matched": len(np.unique(self.right_row)),
+            "median_arcsec": middle,
+            "within_95_percent_arcsec": most,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,34 +95,14 @@ class Places:
     def __len__(self) -> int:
         return len(self.ra)
 
+    def moved(self, motion: Motion, to_yr: float) -> Places:
+        """See `observe.motion.moved`."""
+        at = moved(Observation(self.object_id, self.ra, self.dec), motion, to_yr)
+        return Places(object_id=at.object_id, ra=at.ra, dec=at.dec)
+
     def take(self, index: Any) -> Observation:
         """The chosen objects, without any measurement."""
         return Observation(self.object_id[index], self.ra[index], self.dec[index])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Motion:
-    """Proper motions, and the epoch of the positions they belong to. NaN: not known, the object stays where it was."""
-
-    pm_ra_cosdec: Float[np.ndarray, " object"]
-    """mas/yr towards the east on the sky, that is with the factor cos(dec), as Gaia's pmra"""
-    pm_dec: Float[np.ndarray, " object"]
-    """mas/yr towards the north"""
-    epoch_yr: Float[np.ndarray, " object"]
-    """Julian year of the position, e.g. 2016.0 (Gaia DR3)"""
-
-    @classmethod
-    def of(cls, seen: Observation) -> Self:
-        """From the columns of any Scalars called as in Gaia (pmra, pmdec, ref_epoch) or as the fields here.
-
-        Raises MissingModality where a column is missing or never measured, ObservationError for another unit.
-        """
-        east = _column(seen, ("pm_ra_cosdec", "pmra"), "mas/yr")
-        north = _column(seen, ("pm_dec", "pmdec"), "mas/yr")
-        epoch = _column(seen, ("epoch_yr", "ref_epoch"), "yr")
-        if not (np.isfinite(east) & np.isfinite(north) & np.isfinite(epoch)).any() and len(seen):
-            raise MissingModality("no object has a proper motion", saw="NaN in every row", want="mas/yr and an epoch")
-        return cls(pm_ra_cosdec=east, pm_dec=north, epoch_yr=epoch)
 
 
 Pairs = Callable[[Places, Places, float], Association]
@@ -127,20 +121,14 @@ def crossmatch(
 ) -> Association:
     """The pairs of objects within `radius_arcsec` of each other; `pairs` chooses which, `nearest` if not given.
 
-    Sides whose motion is given are moved to `epoch_yr` first, and only then compared. Objects without a position
-    (NaN) match nobody. Raises BadValue (radius, epoch), ObservationError (positions that are none).
+    With `epoch_yr` (Julian year) objects are moved there first: by the motions given, else by those in the sides' own
+    columns (see `Motion.of`). Objects without a position (NaN) match nobody. Raises BadValue (radius, epoch),
+    ObservationError (positions that are none), MissingModality (no motion on either side).
     """
-    if (epoch_yr is None) != (left_motion is None and right_motion is None):
-        raise BadValue(
-            "epoch_yr",
-            saw=f"epoch {epoch_yr}, motions of {sum(m is not None for m in (left_motion, right_motion))} sides",
-            want="an epoch and the motion of one or both sides, or neither",
-            hint="crossmatch(gaia, sdss, 1.0, epoch_yr=2000.0, left_motion=Motion.of(gaia))",
-        )
+    motions = _motions(left, right, epoch_yr, left_motion, right_motion)
     sides = [Places.of(left), Places.of(right)]
     if epoch_yr is not None:
-        motions = (left_motion, right_motion)
-        sides = [_moved(side, m, epoch_yr) if m else side for side, m in zip(sides, motions, strict=True)]
+        sides = [side if how is None else side.moved(how, epoch_yr) for side, how in zip(sides, motions, strict=True)]
     return (pairs or nearest)(sides[0], sides[1], radius_arcsec)
 
 
@@ -198,18 +186,29 @@ def same_id(left: Source, right: Source) -> Association:
     _, at_left, at_right = np.intersect1d(here.object_id, there.object_id, assume_unique=True, return_indices=True)
     order = np.argsort(at_left)
     at_left, at_right = at_left[order].astype(np.int64), at_right[order].astype(np.int64)
-    a, b = (_unit(side.ra[at], side.dec[at]) for side, at in ((here, at_left), (there, at_right)))
+    a, b = (unit_vectors(side.ra[at], side.dec[at]) for side, at in ((here, at_left), (there, at_right)))
     return Association(left_row=at_left, right_row=at_right, separation_arcsec=_separation(a, b))
 
 
-def moved(seen: Observation, motion: Motion, to_yr: float) -> Observation:
-    """The same objects where they were, or will be, at Julian year `to_yr`: straight lines in space, at constant speed.
-
-    Exact on the sphere, also at the poles (Hipparcos catalogue, ESA SP-1200, vol. 1, §1.5.5, eq. 1.5.22 without
-    radial velocity). Objects without proper motion or epoch stay.
-    """
-    at = _moved(Places.of(seen), motion, to_yr)
-    return Observation(seen.object_id, at.ra, at.dec, seen.parts)
+def _motions(
+    left: Source, right: Source, epoch_yr: float | None, left_motion: Motion | None, right_motion: Motion | None
+) -> tuple[Motion | None, Motion | None]:
+    given = (left_motion, right_motion)
+    if epoch_yr is None and any(given):
+        hint = "crossmatch(gaia, sdss, 1.0, epoch_yr=2000.0, left_motion=Motion.of(gaia))"
+        raise BadValue("epoch_yr", saw="a motion and no epoch", want="both", hint=hint)
+    if epoch_yr is None or any(given):
+        return given
+    own = []
+    for side in (left, right):
+        try:
+            own.append(Motion.of(side) if isinstance(side, Observation) else None)
+        except MissingModality:
+            own.append(None)
+    if not any(own):
+        hint = "left_motion=Motion(pm_ra_cosdec=…, pm_dec=…, epoch_yr=…)"
+        raise MissingModality("no proper motions", saw="none on either side", want="pmra, pmdec, ref_epoch", hint=hint)
+    return own[0], own[1]
 
 
 # --- on the sphere ------------------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ class _Sky:
             saw = f"{wrong.sum()} objects, first row {i}: ra {at.ra[i]}, dec {at.dec[i]}"
             raise ObservationError("positions off the sky", saw=saw, want="finite, dec −90 … 90 deg; NaN if not known")
         row = np.flatnonzero(known).astype(np.int64)
-        return cls(row, _unit(at.ra[row], at.dec[row]))
+        return cls(row, unit_vectors(at.ra[row], at.dec[row]))
 
 
 @dataclass(frozen=True)
@@ -241,11 +240,6 @@ class _Candidates:
 
     left: Integer[np.ndarray, " pair"]
     right: Integer[np.ndarray, " pair"]
-
-
-def _unit(ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
-    ra, dec = np.radians(ra % 360), np.radians(dec)  # 360 and 0 to the same bits
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
 
 
 def _separation(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
@@ -329,44 +323,3 @@ def _pairs(here: _Sky, there: _Sky, found: _Candidates, radius_arcsec: float) ->
         order = np.lexsort((right, separation, left))
         left, right, separation = left[order], right[order], separation[order]
     return Association(left_row=left, right_row=right, separation_arcsec=separation)
-
-
-# --- in time ------------------------------------------------------------------------------------------------------
-
-
-def _moved(at: Places, motion: Motion, to_yr: float) -> Places:
-    if not np.isfinite(to_yr) or not 1000 < to_yr < 4000:
-        raise BadValue("epoch", saw=to_yr, want="a Julian year such as 2016.0", hint="MJD 57388.5 is 2016.0")
-    if len(motion.epoch_yr) != len(at):
-        raise ObservationError("motions of other objects", saw=len(motion.epoch_yr), want=f"{len(at)}, one per object")
-    years = to_yr - motion.epoch_yr
-    known = np.isfinite(years) & np.isfinite(motion.pm_ra_cosdec) & np.isfinite(motion.pm_dec)
-    known &= np.isfinite(at.ra) & np.isfinite(at.dec)
-    ra, dec = np.radians(at.ra[known]), np.radians(at.dec[known])
-    east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=1)
-    north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=1)
-    step = (motion.pm_ra_cosdec[known, None] * east + motion.pm_dec[known, None] * north) * _RADIANS_PER_MAS
-    x, y, z = (_unit(at.ra[known], at.dec[known]) + step * years[known, None]).T
-    new_ra, new_dec = at.ra.copy(), at.dec.copy()
-    new_ra[known] = np.degrees(np.arctan2(y, x)) % 360
-    new_dec[known] = np.degrees(np.arctan2(z, np.hypot(x, y)))
-    return Places(object_id=at.object_id, ra=new_ra, dec=new_dec)
-
-
-def _column(seen: Observation, names: tuple[str, ...], unit: str) -> Float[np.ndarray, " object"]:
-    """A column of any Scalars by one of its names, in `unit`."""
-    from astropy import units
-
-    tables = [part for part in seen.parts.values() if isinstance(part, Scalars)]
-    for table in tables:
-        for i, name in enumerate(table.names):
-            if name.lower() not in names:
-                continue
-            told = table.units[i] if table.units else ""
-            try:
-                factor = units.Unit(told).to(unit) if told else 1.0
-            except (ValueError, TypeError) as error:  # astropy's UnitConversionError is a TypeError
-                raise ObservationError(f"column {name}", saw=f"unit {told!r}", want=unit) from error
-            return np.where(table.there(), table.values[:, i].astype(np.float64) * factor, np.nan)
-    held = tuple(name for table in tables for name in table.names)
-    raise MissingModality("no such column", saw=held, want=" or ".join(names))
