@@ -55,7 +55,9 @@ def versions() -> dict[str, str]:
     if lsdb is None:
         return here
     code = "from importlib.metadata import version; print(version('lsdb'))"
-    return here | {"lsdb": subprocess.run([lsdb, "-c", code], check=True, capture_output=True, text=True).stdout.strip()}
+    return here | {
+        "lsdb": subprocess.run([lsdb, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    }
 
 
 @cache

@@ -2,8 +2,8 @@
 
 Each side lives in one worker process for the whole run, fed by JSON lines. Both are alive, only one works at a time.
 A worker's tasks are functions `task(folder, **options)` that prepare everything and return the call to be timed, whose
-value (a tensor or array) is the answer that both sides must agree on. This file runs in foreign environments too: it imports
-only the standard library, and torch where a worker has it.
+value (a tensor or an array) is the answer that both sides must agree on. This file runs in foreign environments too: it
+imports only the standard library, and torch where a worker has it.
 """
 
 from __future__ import annotations

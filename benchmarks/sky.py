@@ -1,4 +1,4 @@
-"""The workers of the cross-match comparison: ours, astropy's and LSDB's. `python -m benchmarks.sky` waits for JSON lines.
+"""The workers of the cross-match comparison: ours, astropy's, LSDB's. `python -m benchmarks.sky` waits for JSON lines.
 
 An answer is the pairs end to end: all left rows, then all right rows, in the order of the left ones.
 """
@@ -35,10 +35,16 @@ class Sky:
 def sky(n: int) -> Sky:
     """Two catalogues of n objects on 800 square degrees, always the same ones; 60 % of the right one are true pairs."""
     draw = np.random.default_rng(17)
-    ra, dec = draw.uniform(150, 190, (2, n)), np.degrees(np.arcsin(draw.uniform(-1, 1, (2, n)) * np.sin(np.radians(10))))
+    ra, dec = (
+        draw.uniform(150, 190, (2, n)),
+        np.degrees(np.arcsin(draw.uniform(-1, 1, (2, n)) * np.sin(np.radians(10)))),
+    )
     true = int(0.6 * n)
     shaken = draw.normal(0, 0.3 / 3600, (2, true))
-    ra[1, :true], dec[1, :true] = ra[0, :true] + shaken[0] / np.cos(np.radians(dec[0, :true])), dec[0, :true] + shaken[1]
+    ra[1, :true], dec[1, :true] = (
+        ra[0, :true] + shaken[0] / np.cos(np.radians(dec[0, :true])),
+        dec[0, :true] + shaken[1],
+    )
     order = draw.permutation(n)
     return Sky(Catalogue(ra[0], dec[0]), Catalogue(ra[1][order], dec[1][order]))
 
@@ -132,7 +138,9 @@ def lsdb_nearest(folder: Path, n: int) -> Answer:
     given = sky(n)
     for name, one in (("left", given.left), ("right", given.right)):
         frame = pandas.DataFrame({"row": np.arange(n), "ra": one.ra, "dec": one.dec})
-        made = lsdb.from_dataframe(frame, ra_column="ra", dec_column="dec", partition_rows=100_000, margin_threshold=5.0)
+        made = lsdb.from_dataframe(
+            frame, ra_column="ra", dec_column="dec", partition_rows=100_000, margin_threshold=5.0
+        )
         made.write_catalog(folder / f"{name}-{n}", catalog_name=name, progress_bar=False)
 
     def call() -> np.ndarray:

@@ -85,7 +85,9 @@ def surveys(tmp_path):
         folder.mkdir()
         ids = np.array([f"{name}{i}" for i in range(5)])[order]
         flux = draw.normal(1, 1, (5, 3, 4, 4))
-        np.savez(folder / "set.npz", flux_nanomaggies=flux, bands=np.array(["u", "g", "r"]), object_id=ids, pixscale=0.4)
+        np.savez(
+            folder / "set.npz", flux_nanomaggies=flux, bands=np.array(["u", "g", "r"]), object_id=ids, pixscale=0.4
+        )
         rows = [f"{name}{i},{10 * i},{shift / 3600}" for i in range(5)]
         (folder / "places.csv").write_text("\n".join(["object_id,ra,dec", *rows]))
     return tmp_path

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cyclopts import App
 
@@ -234,7 +234,7 @@ def crossmatch(
     out
         The table of pairs, .parquet or .csv; with --lsdb the folder of a HATS catalogue.
     pairs
-        nearest: of each left object its nearest right one. mutual: each the other's nearest, one to one. all: everybody.
+        nearest: of each left object its nearest right one. mutual: one to one, each the other's nearest. all: all.
     epoch
         Julian year to which objects are moved first, by the columns pmra, pmdec and ref_epoch of one side or both.
     lsdb
@@ -254,7 +254,7 @@ def crossmatch(
     if lsdb:
         if out is None or pairs != "nearest" or epoch is not None:
             raise BadValue("--lsdb", saw=f"out {out}, pairs {pairs}, epoch {epoch}", want="--out FOLDER, and nearest")
-        told = {"pairs": crossmatch_hats(left, right, radius, out)}
+        told: dict[str, Any] = {"pairs": crossmatch_hats(left, right, radius, out)}
     else:
         sides = read(left), read(right)
         choose = {"nearest": nearest, "mutual": mutual, "all": all_pairs}[pairs]

@@ -124,11 +124,13 @@ def show_report(report: Any) -> None:
             table.add_row(Text(one.name), str(one.objects), *shares, f"{one.low:.4g}", f"{one.high:.4g}")
         console.print(table)
     if report.findings:
-        table = Table("", "check", "where", "saw", "want", "try", header_style="bold")
+        table = Table("", "where", "what", header_style="bold")
         for one in report.findings:
             sign = Text("wrong", style="bold red") if one.serious else Text("look", style="yellow")
-            table.add_row(sign, *(Text(text) for text in (one.check, one.where, one.saw, one.want, one.hint)))
+            said = f"{one.check}: saw {one.saw}; want {one.want}" + (f". Try: {one.hint}" if one.hint else "")
+            table.add_row(sign, Text(one.where, overflow="fold"), Text(said, overflow="fold"))
         console.print(table)
     wrong = sum(one.serious for one in report.findings)
     counts = f"{wrong} wrong, {len(report.findings) - wrong} to look at" if report.findings else "nothing found"
-    console.print(Text(f"{report.what}: {report.objects} objects, {counts}", style="bold green" if report.ok else "bold red"))
+    style = "bold green" if report.ok else "bold red"
+    console.print(Text(f"{report.what}: {report.objects} objects, {counts}", style=style), soft_wrap=True)

@@ -114,7 +114,11 @@ FAULTS = {
     "infinite number": (changed("scalars", "values", (3, 0), np.inf), "finite scalars.redshift", True),
     "negative ivar": (changed("image", "ivar", (3, 1, 4, 4), -1), "inverse variance image.ivar", True),
     "infinite ivar": (changed("spectrum", "ivar", (3, 4), np.inf), "inverse variance spectrum.ivar", True),
-    "flags the wrong way": (planted("image", good=~IMAGE.good, flux=np.nan_to_num(IMAGE.flux)), "polarity image.good", 1),
+    "flags the wrong way": (
+        planted("image", good=~IMAGE.good, flux=np.nan_to_num(IMAGE.flux)),
+        "polarity image.good",
+        1,
+    ),
     "all flagged bad": (planted("image", good=np.zeros_like(IMAGE.good)), "polarity image.good", True),
     "band of zeros": (changed("image", "flux", (slice(None), 2), 0), "constant image.flux z", True),
     "band never filled": (planted("light_curve", bands=("g", "r", "Y")), "never measured light_curve.flux Y", False),
@@ -128,7 +132,9 @@ FAULTS = {
     "padded epochs": (changed("light_curve", "time_mjd", (3, 0), 0), "padding light_curve.time_mjd", True),
     "epochs mixed up": (changed("light_curve", "time_mjd", (3, 0), 59_900), "sorted light_curve.time_mjd", True),
     "TESS days": (
-        planted("light_curve", time_mjd=CURVE.time_mjd - 57_000 * CURVE.good), "unit light_curve.time_mjd", False
+        planted("light_curve", time_mjd=CURVE.time_mjd - 57_000 * CURVE.good),
+        "unit light_curve.time_mjd",
+        False,
     ),
     "no such band": (changed("light_curve", "band", (3, 0), 2), "bands light_curve.band", True),
     "name twice": (planted("scalars", names=("z", "z")), "names scalars.names", True),
@@ -172,7 +178,7 @@ def placed(**changes: dict[int, object]) -> Observation:
 @pytest.mark.parametrize(
     ("changes", "want", "saw"),
     [
-        ({"object_id": {3: "s7", 20: "s1"}}, "ids unique object_id", "2 ids more than once: s7, s1"),
+        ({"object_id": {3: "s7", 20: "s1"}}, "ids unique object_id", "2 ids more than once: s1, s7"),
         ({"object_id": {3: "b'0001m002-123'"}}, "ids object_id", "b'0001m002-123'"),
         ({"object_id": {3: "  "}}, "ids object_id", "empty"),
         ({"object_id": {3: "5.877395055527856e+17"}}, "ids object_id", "through a float"),
@@ -314,7 +320,9 @@ def test_a_manifest_is_held_to(tmp_path, kind):
 
 def in_cell(n: int, depth: int, cell: int, seed: int = 0) -> Observation:
     draw = np.random.default_rng(seed)
-    seen = Observation.of(range(40_000), draw.uniform(0, 360, 40_000), np.degrees(np.arcsin(draw.uniform(-1, 1, 40_000))))
+    seen = Observation.of(
+        range(40_000), draw.uniform(0, 360, 40_000), np.degrees(np.arcsin(draw.uniform(-1, 1, 40_000)))
+    )
     return seen.take(np.flatnonzero(cells(seen, depth) == cell)[:n])
 
 

@@ -169,7 +169,7 @@ class _Flags:
                 saw=f"{saw} {good_known:.0f}",
                 want="good = True where a pixel may be used",
                 hint="good=~flags, if the source marks bad pixels",
-                serious=together < -0.1 or good_known < bad_known,
+                serious=bool(together < -0.1 or good_known < bad_known),
             )
 
 

@@ -67,9 +67,11 @@ def file_findings(path: Path) -> Iterator[Finding]:
 def _of_file(file: Path, depth: int, cell: int, told: dict[str, str] | None = None) -> Iterator[Finding]:
     try:
         at = _hdf5_positions(file) if told is None else _parquet_positions(file, told)
-    except (OSError, ValueError, KeyError, TypeError) as error:  # h5py and pyarrow, by what is broken
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # h5py and pyarrow, by what is broken
         saw = f"{type(error).__name__}: {error}"
-        yield Finding(check="readable", where=str(file), saw=saw, want="a complete file with ra and dec", hint="fetch it again")
+        yield Finding(
+            check="readable", where=str(file), saw=saw, want="a complete file with ra and dec", hint="fetch it again"
+        )
         return
     if at.ra.dtype != np.float64 or at.dec.dtype != np.float64:
         saw = f"ra {at.ra.dtype}, dec {at.dec.dtype}: off by up to 0.055 arcsec"
@@ -117,12 +119,12 @@ def _hdf5_positions(file: Path) -> _Where:
         tables = [held] if any(name in held for name in ("ra", "RA")) else groups
         if not tables:
             raise KeyError(f"no ra and dec among {', '.join(held)}")
-        ra, dec = (np.concatenate([np.atleast_1d(_named(one, name)) for one in tables]) for name in ("ra", "dec"))
+        ra, dec = (np.concatenate([_named(one, name) for one in tables]) for name in ("ra", "dec"))
     return _Where(ra=ra, dec=dec)
 
 
 def _named(table: Any, name: str) -> np.ndarray:
-    return table[name if name in table else name.upper()][()]
+    return np.atleast_1d(table[name if name in table else name.upper()][()])
 
 
 def _parquet_positions(file: Path, told: dict[str, str]) -> _Where:
@@ -130,7 +132,9 @@ def _parquet_positions(file: Path, told: dict[str, str]) -> _Where:
 
     place = [told.get("hats_col_ra", "ra"), told.get("hats_col_dec", "dec")]
     names = pq.read_schema(file).names
-    table = pq.read_table(file, columns=[*place, *(["_healpix_29"] if "_healpix_29" in names else [])], partitioning=None)
+    table = pq.read_table(
+        file, columns=[*place, *(["_healpix_29"] if "_healpix_29" in names else [])], partitioning=None
+    )
     ra, dec = (table[name].to_numpy() for name in place)
     fine = table["_healpix_29"].to_numpy().astype(np.int64) if "_healpix_29" in table.column_names else None
     return _Where(ra=ra, dec=dec, healpix_29=fine)
@@ -198,7 +202,9 @@ def _compared(manifest: Path, entries: list[tuple[str, str]]) -> Iterator[Findin
     for name, want in entries:
         file = manifest.parent / name
         if not file.is_file():
-            yield Finding(check="manifest", where=str(file), saw="no file", want=f"sha256 {want[:16]}…", hint="fetch it")
+            yield Finding(
+                check="manifest", where=str(file), saw="no file", want=f"sha256 {want[:16]}…", hint="fetch it"
+            )
             continue
         with file.open("rb") as held:
             found = hashlib.file_digest(held, "sha256").hexdigest()

@@ -27,7 +27,7 @@ class Wavelengths:
 
     def add(self, part: Any, ids: np.ndarray) -> None:
         wave, good = part.wavelength_aa, good_of(part)
-        good = good.reshape(*wave.shape, -1).any(axis=-1)  # a cube has a sky of pixels at each wavelength
+        good = _some(good.reshape(*wave.shape, -1))  # a cube has a sky of pixels at each wavelength
         after = np.arange(wave.shape[1]) > np.where(good.any(axis=1), _last(good), -1)[:, None]
         inside = ~after
         self.padded.add((good & ~(wave > 0)).any(axis=1), ids)
@@ -77,14 +77,14 @@ class Times:
     def add(self, part: LightCurve, ids: np.ndarray) -> None:
         time, good = part.time_mjd, good_of(part)
         known = good & (time > 0)
-        self.padded.add((good & ~(time > 0)).any(axis=1), ids)
+        self.padded.add(_some(good & ~(time > 0)), ids)
         in_bands = [_falls(time, known & (part.band == i)) for i in range(len(part.bands))]
         within = np.any(in_bands, axis=0) if in_bands else np.zeros(len(ids), bool)
         self.unsorted.add(within, ids)
         self.mixed.add(_falls(time, known) & ~within, ids)
         low, high = PLAUSIBLE_MJD
-        self.strange.add((known & ((time < low) | (time > high))).any(axis=1), ids)
-        self.bandless.add((good & ((part.band < 0) | (part.band >= len(part.bands)))).any(axis=1), ids)
+        self.strange.add(_some(known & ((time < low) | (time > high))), ids)
+        self.bandless.add(_some(good & ((part.band < 0) | (part.band >= len(part.bands)))), ids)
 
     def findings(self, where: str) -> Iterator[Finding]:
         at = f"{where}.time_mjd"
@@ -103,4 +103,9 @@ class Times:
 def _falls(time: Float[np.ndarray, "object epoch"], chosen: Bool[np.ndarray, "object epoch"]) -> np.ndarray:
     """True for objects with a chosen epoch earlier than a chosen one before it."""
     latest = np.maximum.accumulate(np.where(chosen, time, -np.inf), axis=1)
-    return (chosen[:, 1:] & (time[:, 1:] < latest[:, :-1])).any(axis=1)
+    return _some(chosen[:, 1:] & (time[:, 1:] < latest[:, :-1]))
+
+
+def _some(flags: Any) -> np.ndarray:
+    """True where any entry of the last axis is."""
+    return flags.any(axis=-1)

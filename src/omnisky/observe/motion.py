@@ -48,7 +48,9 @@ def moved(seen: Observation, motion: Motion, to_yr: float) -> Observation:
     if not np.isfinite(to_yr) or not 1000 < to_yr < 4000:
         raise BadValue("epoch", saw=to_yr, want="a Julian year such as 2016.0", hint="MJD 57388.5 is 2016.0")
     if len(motion.epoch_yr) != len(seen):
-        raise ObservationError("motions of other objects", saw=len(motion.epoch_yr), want=f"{len(seen)}, one per object")
+        raise ObservationError(
+            "motions of other objects", saw=len(motion.epoch_yr), want=f"{len(seen)}, one per object"
+        )
     years = to_yr - motion.epoch_yr
     known = np.isfinite(years) & np.isfinite(motion.pm_ra_cosdec) & np.isfinite(motion.pm_dec)
     known &= np.isfinite(seen.ra) & np.isfinite(seen.dec)
@@ -61,8 +63,6 @@ def moved(seen: Observation, motion: Motion, to_yr: float) -> Observation:
     new_ra[known] = np.degrees(np.arctan2(y, x)) % 360
     new_dec[known] = np.degrees(np.arctan2(z, np.hypot(x, y)))
     return Observation(seen.object_id, new_ra, new_dec, seen.parts)
-
-
 
 
 def unit_vectors(ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:

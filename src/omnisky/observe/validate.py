@@ -130,7 +130,10 @@ class _Core:
         self.off_sky.add(known & ~on_sky, seen.object_id)
         self.half_known.add(np.isnan(ra) != np.isnan(dec), seen.object_id)
         self.at_zero.add(known & (ra == 0) & (dec == 0), seen.object_id)
-        self.known, self.unknown = self.known + int(known.sum()), self.unknown + int((~known).sum())
+        self.known, self.unknown = (
+            self.known + int(known.sum()),
+            self.unknown + int((np.isnan(ra) & np.isnan(dec)).sum()),
+        )
         degrees = np.concatenate([ra[known & on_sky], dec[known & on_sky]])
         self.single &= bool((degrees == degrees.astype(np.float32)).all())
         self.round_numbers &= bool((degrees * 64 % 1 == 0).all())
@@ -150,7 +153,9 @@ class _Core:
             (self.float_ids, "numbers that went through a float", "read ids as text or 64-bit integers"),
         ):
             if offenders.count:
-                yield Finding(check="ids", where="object_id", saw=f"{saw}, {offenders}", want="names as text", hint=hint)
+                yield Finding(
+                    check="ids", where="object_id", saw=f"{saw}, {offenders}", want="names as text", hint=hint
+                )
         if not self.hashes:
             return
         hashes, rows = np.concatenate(self.hashes), np.concatenate(self.rows)
@@ -164,7 +169,9 @@ class _Core:
     def _of_positions(self) -> Iterator[Finding]:
         if self.off_sky.count:
             want = "0 ≤ ra < 360 and −90 ≤ dec ≤ 90 deg, finite; NaN if not known"
-            yield Finding(check="positions", where="ra, dec", saw=str(self.off_sky), want=want, hint="ra % 360; swapped?")
+            yield Finding(
+                check="positions", where="ra, dec", saw=str(self.off_sky), want=want, hint="ra % 360; swapped?"
+            )
         if self.half_known.count:
             yield Finding(check="positions", where="ra, dec", saw=f"one of two, {self.half_known}", want="both or none")
         if self.at_zero.count > 1:
