@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import omnisky
-from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError
+from omnisky.errors import BadValue, CorruptFile, MissingExtra, MissingModality, ObservationError
 from omnisky.observe.hats import Hats
 from omnisky.observe.hats_write import write_hats
 from omnisky.observe.place import Cells, Cone, touch
@@ -217,6 +217,33 @@ def test_stretches_touch_what_they_should():
 def test_cones_off_the_sky_are_refused(wrong):
     with pytest.raises(BadValue, match="cone"):
         Cone(*wrong)
+
+
+# --- elsewhere ----------------------------------------------------------------------------------------------------
+
+
+def test_a_catalogue_at_an_address(folder):
+    """Through fsspec, as hf:// and https:// are."""
+    import fsspec
+
+    there = fsspec.filesystem("memory")
+    there.put(str(folder), "/shelf/toys", recursive=True)
+    check(Hats("memory://shelf/toys").read(), sky().object_id)
+    check(omnisky.read("memory://shelf/toys/toys"), sky().object_id)
+    with pytest.raises(ObservationError, match="memory://shelf/nothing"):
+        Hats("memory://shelf/nothing").read()
+    there.rm("/shelf", recursive=True)
+
+
+def test_addresses_of_no_kind_are_refused():
+    with pytest.raises(BadValue, match="hf://"):
+        Hats("gopher://shelf/toys").read()
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match=r"omnisky\[hf\]"):
+        Hats("hf://datasets/someone/something").read()
 
 
 # --- broken, refused, interrupted ---------------------------------------------------------------------------------

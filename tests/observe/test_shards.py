@@ -2,8 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,6 +208,30 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(folder, tmp_path, monke
     check(again.take(slice(None)))
     assert files(target) == files(folder)
     assert not (target / ".scratch").exists()
+
+
+def test_a_process_that_is_really_killed_leaves_only_whole_files(folder, tmp_path):
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_shards import in_pieces, sky
+from omnisky.observe.shards import write_shards
+
+def slowly():
+    for piece in in_pieces(sky()):
+        yield piece
+        time.sleep(0.05)
+
+write_shards(slowly(), {str(tmp_path / "s")!r}, seed=4, shard_bytes=20_000, licences=["CC BY 4.0"], sources=["mock"])
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not (tmp_path / "s" / ".scratch" / "piece-000002.arrow").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    write_shards(in_pieces(sky()), tmp_path / "s", seed=4, shard_bytes=20_000, licences=["CC BY 4.0"], sources=["mock"])
+    assert files(tmp_path / "s") == files(folder)
 
 
 def test_pieces_that_are_on_disk_are_not_asked_for_again(tmp_path, monkeypatch):

@@ -88,6 +88,7 @@ def test_every_form_says_the_same(tmp_path, name):
         ("ALPHA_J2000", "DELTA_J2000"),
         ("radeg", "decdeg"),
         ("Right Ascension", "Declination"),
+        ("RA [deg]", "DEC (deg)"),
     ],
 )
 def test_positions_are_known_by_their_usual_names(tmp_path, ra, dec):
@@ -105,6 +106,12 @@ def test_without_a_position_we_say_what_there_is(tmp_path):
     assert read_table(tmp_path / "t.csv", ra="l", dec="b").object_id.tolist() == ["M31"]
 
 
+def test_a_table_without_positions_can_be_said_to_be_one(tmp_path):
+    (tmp_path / "t.csv").write_text("name,z\nM31,-0.001\n")
+    seen = read_table(tmp_path / "t.csv", ra=None)
+    assert np.isnan(seen.ra).all() and seen["scalars"]["z"].tolist() == [-0.001]
+
+
 def test_ids_too_long_for_an_integer_stay_whole(tmp_path):
     long = "123456789012345678901234567890"
     (tmp_path / "t.csv").write_text(f"id,ra,dec\n{long},1,2\n")
@@ -115,12 +122,16 @@ def test_ids_that_were_rounded_are_refused(tmp_path):
     pq.write_table(pa.table({"id": [1.5e17], "ra": [1.0], "dec": [2.0]}), tmp_path / "t.parquet")
     with pytest.raises(CorruptFile, match="rounded"):
         read_table(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", object_id=None).object_id.tolist() == ["t-00000"]
 
 
 def test_sexagesimal_text_and_units_are_understood(tmp_path):
     from astropy import units as u
     from astropy.table import Table
 
+    pq.write_table(pa.table({"ra": ["1.25"], "dec": ["-.5"]}), tmp_path / "t.parquet")
+    seen = read_table(tmp_path / "t.parquet")
+    assert (seen.ra[0], seen.dec[0]) == (1.25, -0.5)
     (tmp_path / "t.csv").write_text("name,RAJ2000,DEJ2000\nM31,00 42 44.3,+41 16 09\n")
     seen = read_table(tmp_path / "t.csv")
     assert (seen.ra[0], seen.dec[0]) == pytest.approx((10.684583, 41.269167), abs=1e-6)

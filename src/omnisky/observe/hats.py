@@ -145,10 +145,10 @@ class Hats:
                     f"{folder.name}/collection.properties", saw=tuple(told), want="hats_primary_table_url"
                 )
             return folder / name
-        if not (folder / "dataset").exists():
+        if not any((folder / name).exists() for name in ("hats.properties", "properties", _INFO, "dataset")):
             raise ObservationError(
                 f"no HATS catalogue in {folder.name}",
-                want="collection.properties, or a folder dataset",
+                want="collection.properties, hats.properties or a folder dataset",
                 hint="the address of the catalogue or of its collection; check it for typos",
             )
         return folder

@@ -8,6 +8,7 @@ the unit that a VOTable or FITS column says; or as text "hh mm ss", "±dd mm ss"
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ VOTABLE, FITS = (".vot", ".votable", ".xml", ".vot.gz"), (".fits", ".fit", ".fit
 SUFFIXES = (*PARQUET, *CSV, *VOTABLE)
 """those that are always tables; FITS files may be"""
 
-# Without case, blanks and underscores; the first that a table has is taken, ICRS before J2000 (< 0.1 arcsec apart).
+# Without case, blanks, underscores and units in brackets; the first that a table has is taken, ICRS before J2000, which
+# is less than 0.1 arcsec away.
 _RA = ("ra", "radeg", "raicrs", "rightascension", "targetra", "ramean", "raj2000", "alphaj2000", "alpha", "raepoch2000")
 _DEC = (
     *("dec", "dedeg", "decdeg", "deicrs", "decicrs", "declination", "targetdec", "decmean", "dej2000", "decj2000"),
@@ -39,7 +41,8 @@ _ID = (
     *("objectid", "sourceid", "targetid", "objid", "specobjid", "dr7objid", "dr8objid", "iauname", "plateifu", "id"),
     *("name", "designation", "galaxyid", "source", "target"),
 )
-_TEXT_NUMBER = re.compile(r"\s*[+-]?\d+[\s:hd°]+\d+[\s:m'′]+\d+(\.\d*)?[s\"″]?\s*")
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_SEXAGESIMAL = re.compile(r"\s*[+-]?\d+[\s:hd°]+\d+[\s:m'′]+\d+(\.\d*)?[s\"″]?\s*")
 
 
 @dataclass(frozen=True)
@@ -54,43 +57,66 @@ class Table:
 
 
 def read_table(
-    path: str | Path, *, object_id: str = "", ra: str = "", dec: str = "", columns: Sequence[str] | None = None
+    path: str | Path,
+    *,
+    object_id: str | None = "",
+    ra: str | None = "",
+    dec: str | None = "",
+    columns: Sequence[str] | None = None,
 ) -> Observation:
     """The objects of a catalogue. Name the columns that are not found by themselves; `columns` chooses among the rest.
 
-    Without a column of ids, objects are called by the file and the row. Raises ObservationError (no position found: it
-    says which columns there are), CorruptFile, MissingModality (no such column).
+    Without a column of ids, or with object_id=None, objects are called by the file and the row. With ra=None they have
+    no position. Raises ObservationError (no position found: it says which columns there are), CorruptFile,
+    MissingModality (no such column).
     """
     path = Path(path).expanduser()
     return from_table(load_table(path), str(path), object_id=object_id, ra=ra, dec=dec, columns=columns)
 
 
 def from_table(
-    table: Table, where: str, *, object_id: str = "", ra: str = "", dec: str = "", columns: Sequence[str] | None = None
+    table: Table,
+    where: str,
+    *,
+    object_id: str | None = "",
+    ra: str | None = "",
+    dec: str | None = "",
+    columns: Sequence[str] | None = None,
 ) -> Observation:
-    """The objects of a table that is in memory. `where` names it in errors. Raises as `read_table`."""
+    """The objects of a table that is in memory. `where` names it in errors. Arguments and errors are `read_table`'s."""
     names = tuple(table.columns)
-    asked = [name for name in (object_id, ra, dec, *(columns or ())) if name]
-    missing = [name for name in asked if name not in names]
+    missing = [name for name in (object_id, ra, dec, *(columns or ())) if name and name not in names]
     if missing:
         note = " (of a kind that is no number and no word)" if set(missing) & set(table.left_out) else ""
         raise MissingModality(f"{where}: no such column{note}", saw=names[:60], want=missing)
-    ra, dec = ra or _known(names, _RA), dec or _known(names, _DEC)
-    if not (ra and dec):
+    named = _known(names, _ID) if object_id == "" else object_id
+    ids = _ids(table.columns[named], where) if named else _numbered(where, len(next(iter(table.columns.values()), ())))
+    place: tuple[str, ...] = ()
+    east = north = None
+    if ra is not None and dec is not None:
+        place = _place(names, ra, dec, where)
+        east, north = _degrees(table, place[0], where, hours=True), _degrees(table, place[1], where, hours=False)
+        _refuse_off_sky(east, north, ids, where)
+    chosen = [name for name in (names if columns is None else columns) if name not in (named, *place)]
+    return Observation.of(ids, east, north) | _parts(table, chosen)
+
+
+def _place(names: tuple[str, ...], ra: str, dec: str, where: str) -> tuple[str, ...]:
+    """The columns of right ascension and declination."""
+    found = ra or _known(names, _RA), dec or _known(names, _DEC)
+    if not all(found):
         raise ObservationError(
             f"{where}: which columns are the position?",
             saw=names[:60],
             want="right ascension and declination, e.g. ra and dec, RAJ2000 and DEJ2000",
-            hint=f'omnisky.observe.tables.read_table({where!r}, ra="…", dec="…")',
+            hint=f'omnisky.observe.tables.read_table({where!r}, ra="…", dec="…"), or ra=None if there are none',
         )
-    object_id = object_id or _known(names, _ID)
-    n = len(table.columns[ra])
+    return found
+
+
+def _numbered(where: str, n: int) -> list[str]:
     stem = Path(where).name.split(".")[0]
-    ids = _ids(table.columns[object_id], where) if object_id else [f"{stem}-{i:05d}" for i in range(n)]
-    east, north = _degrees(table, ra, where, hours=True), _degrees(table, dec, where, hours=False)
-    _refuse_off_sky(east, north, ids, where)
-    chosen = [name for name in (columns or names) if name not in (object_id, ra, dec)]
-    return Observation.of(ids, east, north) | _parts(table, chosen)
+    return [f"{stem}-{i:05d}" for i in range(n)]
 
 
 # --- files → columns ----------------------------------------------------------------------------------------------
@@ -178,7 +204,7 @@ def _load_astropy(path: Path, kind: str) -> Table:
             if kind == "votable":
                 held = votable.parse_single_table(str(path)).to_table()
             else:
-                with fits.open(path, memmap=False) as hdus:
+                with _opened(path) as file, fits.open(file, memmap=False) as hdus:
                     held = _first_table(hdus, path)
     except ObservationError:
         raise
@@ -198,6 +224,11 @@ def _load_astropy(path: Path, kind: str) -> Table:
         if held[name].unit is not None:
             units[name] = str(held[name].unit)
     return Table(columns, units, tuple(left_out))
+
+
+def _opened(path: Path) -> Any:
+    """Opened here, so that it is closed also when astropy gives up half-way."""
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _first_table(hdus: Any, path: Path) -> Any:
@@ -229,7 +260,7 @@ def _unmasked(column: Any) -> np.ndarray:
 
 def _known(names: Sequence[str], spellings: Sequence[str]) -> str:
     """The column that is called by the first of the usual spellings that there is."""
-    plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in reversed(names)}
+    plain = {re.sub(r"\[.*?\]|\(.*?\)|[\s_.-]", "", name).lower(): name for name in reversed(names)}
     return next((plain[one] for one in spellings if one in plain), "")
 
 
@@ -242,7 +273,12 @@ def _ids(values: np.ndarray, where: str) -> list[str]:
     if values.dtype.kind == "f":
         known = np.isfinite(values)
         if not known.all() or (values != np.trunc(values)).any() or abs(values).max(initial=0) >= 2**53:
-            raise CorruptFile(f"{where}: ids", saw=f"{values.dtype} {values[:3]}", want="ids that were not rounded")
+            raise CorruptFile(
+                f"{where}: ids",
+                saw=f"{values.dtype} {values[:3]}",
+                want="ids that were not rounded",
+                hint="read_table(path, object_id=…), another column, or None to number the rows",
+            )
         values = values.astype(np.int64)
     return [word(one) for one in values.tolist()]
 
@@ -252,8 +288,10 @@ def _degrees(table: Table, name: str, where: str, *, hours: bool) -> Float[np.nd
     from astropy.coordinates import Angle
 
     values, unit = table.columns[name], table.units.get(name, "")
+    if values.dtype.kind == "U" and all(_NUMBER.fullmatch(one) for one in values.tolist()):
+        values = values.astype(np.float64)
     if values.dtype.kind == "U":
-        wrong = [one for one in values.tolist() if not _TEXT_NUMBER.fullmatch(one)]
+        wrong = [one for one in values.tolist() if not _SEXAGESIMAL.fullmatch(one)]
         if wrong:
             want = "degrees, or hh mm ss and ±dd mm ss"
             raise ObservationError(f"{where}: column {name} is text", saw=wrong[:3], want=want)
@@ -299,7 +337,7 @@ def is_catalogue(path: Path) -> bool:
     from astropy.io import fits
 
     try:
-        with fits.open(path, memmap=False, ignore_missing_simple=True) as hdus:
+        with _opened(path) as file, fits.open(file, memmap=False, ignore_missing_simple=True) as hdus:
             headers = [hdu.header for hdu in hdus]
     except Exception:  # what astropy raises on broken bytes depends on where they break off; the reader will say it
         return False
