@@ -6,24 +6,25 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import astropt
-from benchmarks.harness import Comparison, Disagreement, Effort, Worker, run, versions_here
+from benchmarks import astropt, crossmatch, loading
+from benchmarks.harness import Comparison, Disagreement, Effort, run
 
+GROUPS = (astropt, crossmatch, loading)
+"""each offers comparisons(quick), workers() and versions()"""
 QUIET = 0.1
 """processors that others may keep busy before a measurement is called disturbed"""
 
 
 def main() -> int:
     asked = _arguments()
-    chosen = [c for c in astropt.comparisons(asked.quick) if not asked.names or any(n in c.name for n in asked.names)]
-    if asked.list or not chosen:
-        print("\n".join(c.name for c in astropt.comparisons()))
+    chosen = {group: [c for c in group.comparisons(asked.quick) if _wanted(c, asked.names)] for group in GROUPS}
+    if asked.list or not any(chosen.values()):
+        print("\n".join(c.name for group in GROUPS for c in group.comparisons(asked.quick)))
         return 0 if asked.list else 2
     rows = []
     try:
@@ -54,18 +55,21 @@ def _effort(asked: argparse.Namespace) -> Effort:
     return Effort(repeats=asked.repeats)
 
 
-def _rows(chosen: list[Comparison], effort: Effort) -> Iterator[dict[str, Any]]:
-    reference = astropt.reference()
-    versions = versions_here("omnisky", "torch") | {"astropt": astropt.ASTROPT}
-    workers = {
-        "ours": Worker(Path(sys.executable), "benchmarks.ours"),
-        "reference": Worker(reference, "benchmarks.reference"),
-    }
-    try:
-        yield from run(chosen, workers, versions, effort)
-    finally:
-        for worker in workers.values():
-            worker.close()
+def _wanted(comparison: Comparison, names: list[str]) -> bool:
+    return not names or any(name in comparison.name for name in names)
+
+
+def _rows(chosen: dict[Any, list[Comparison]], effort: Effort) -> Iterator[dict[str, Any]]:
+    """Group by group: only those that are asked for start their workers."""
+    for group, comparisons in chosen.items():
+        if not comparisons:
+            continue
+        workers = group.workers()
+        try:
+            yield from run(comparisons, workers, group.versions(), effort)
+        finally:
+            for worker in workers.values():
+                worker.close()
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -84,7 +88,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{row['theirs']:.3g}",
             f"[{'green' if met else 'red'}]{row['ratio']:.2f}[/] \\[{row['ratio_min']:.2f}–{row['ratio_max']:.2f}]",
             "" if row["target"] is None else f"≥ {row['target']:.1f}",
-            f"{row['roofline_share']:.0%} of {row['roof_gflops']:.0f}",
+            f"{row['roofline_share']:.0%} of {row['roof_gflops']:.0f}" if row["roof_gflops"] else "–",
             f"[{'' if row['others_cpus'] <= QUIET else 'yellow'}]{row['others_cpus']:.1f}[/]"
             if row["others_cpus"] > QUIET
             else "–",

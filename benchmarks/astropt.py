@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.harness import ROOT, Comparison, Job, environment
+from benchmarks.harness import ROOT, Comparison, Job, Worker, environment, versions_here
 
 ASTROPT = "2.0.9"
 OBJECTS, COUNT, PATCH = 8, 256, 16 * 16 * 3
@@ -21,6 +22,19 @@ def reference() -> Path:
     torch = os.environ.get("TORCH") or f"torch=={version('torch').partition('+')[0]}"
     installs = (torch.split(), ["numpy"], ["--no-deps", f"astropt=={ASTROPT}", "loralib"])
     return environment(ROOT / ".venv-astropt", installs)
+
+
+def workers() -> dict[str, Worker]:
+    """Ours here, theirs in its own environment."""
+    return {
+        "ours": Worker(Path(sys.executable), "benchmarks.ours"),
+        "reference": Worker(reference(), "benchmarks.reference"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of both sides."""
+    return versions_here("omnisky", "torch") | {"astropt": ASTROPT}
 
 
 def flops(size: str, count: int, blocks: int, *, heads: bool = False) -> float:

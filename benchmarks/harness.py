@@ -2,8 +2,8 @@
 
 Each side lives in one worker process for the whole run, fed by JSON lines. Both are alive, only one works at a time.
 A worker's tasks are functions `task(folder, **options)` that prepare everything and return the call to be timed, whose
-value (a tensor) is the answer that both sides must agree on. This file runs in foreign environments too: it imports
-only the standard library, and torch where a worker has it.
+value (a tensor or an array) is the answer that both sides must agree on. This file runs in foreign environments too: it
+imports only the standard library, and torch where a worker has it.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Comparison:
     """what is counted per second"""
     work: float
     """how much of it one call does"""
-    flops: float
-    """of the matrix products that one call of ours needs"""
-    precision: str
-    """of ours: whose matmul rate is the roof"""
     target: float | None
     """the ratio asked for"""
     agree: float
     """largest |ours − theirs| allowed, as a share of the largest |theirs|"""
+    flops: float | None = None
+    """of the matrix products that one call of ours needs; None where products are not the work"""
+    precision: str = "fp32"
+    """of ours: whose matmul rate is the roof"""
     first: Job | None = None
     """what must have been done before, once"""
     repeats: int = 9
@@ -206,15 +206,13 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
     apart = _apart(*(_answer(workers, job) for job in sides))
     if not apart <= comparison.agree:
         raise Disagreement(f"{comparison.name}: answers differ by {apart:.1e}, allowed {comparison.agree:.0e}")
-    roof = Job("ours", "matmul", {"precision": comparison.precision, "repeats": 20 if effort.seconds else 3})
-    _prepare(workers, roof, folder)
-    rates = [_answer(workers, roof)[0]]
+    rates = [_roof(comparison, workers, folder, effort)]
     load, pairs = _Load(workers), []
     for _ in range(1 + (effort.repeats or comparison.repeats)):
         pairs.append([workers[job.worker].ask(do="time", key=job.key, seconds=effort.seconds) for job in sides])
     seconds = [[side["seconds"] for side in pair] for pair in pairs[1:]]  # the first pair is for warming up
     others = load.others()
-    rates.append(_answer(workers, roof)[0])
+    rates.append(_roof(comparison, workers, folder, effort))
     for job in sides:
         workers[job.worker].ask(do="forget", key=job.key)
     ratios = [theirs / ours for ours, theirs in seconds]
@@ -228,12 +226,21 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
         "target": comparison.target,
-        "roofline_share": comparison.flops / ours / max(rates),
-        "roof_gflops": max(rates) / 1e9,
+        "roofline_share": comparison.flops / ours / max(rates) if comparison.flops else None,
+        "roof_gflops": max(rates) / 1e9 if comparison.flops else None,
         "repeats": len(ratios),
         "apart": apart,
         "others_cpus": others,
     }
+
+
+def _roof(comparison: Comparison, workers: Mapping[str, Worker], folder: str, effort: Effort) -> float:
+    """The best rate of matrix products of ours, in flop/s; 0 where products are not the work."""
+    if comparison.flops is None:
+        return 0.0
+    roof = Job("ours", "matmul", {"precision": comparison.precision, "repeats": 20 if effort.seconds else 3})
+    _prepare(workers, roof, folder)
+    return _answer(workers, roof)[0]
 
 
 class _Load:

@@ -71,3 +71,62 @@ def test_a_refusal_is_one_line_that_says_what_to_try(words, said, capsys, tmp_pa
 def test_recipes_are_listed(capsys):
     assert call("recipes") == 0
     assert {"astropt-nano", "astropt-2100m", "galaxy-cnn"} <= set(capsys.readouterr().out.split())
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def surveys(tmp_path):
+    """Two sets of five stamps with positions, the second shifted by 0.2 arcsec and the other way round."""
+    draw = np.random.default_rng(0)
+    for name, shift, order in (("a", 0.0, slice(None)), ("b", 0.2, slice(None, None, -1))):
+        folder = tmp_path / name
+        folder.mkdir()
+        ids = np.array([f"{name}{i}" for i in range(5)])[order]
+        flux = draw.normal(1, 1, (5, 3, 4, 4))
+        np.savez(
+            folder / "set.npz", flux_nanomaggies=flux, bands=np.array(["u", "g", "r"]), object_id=ids, pixscale=0.4
+        )
+        rows = [f"{name}{i},{10 * i},{shift / 3600}" for i in range(5)]
+        (folder / "places.csv").write_text("\n".join(["object_id,ra,dec", *rows]))
+    return tmp_path
+
+
+def test_crossmatch_writes_pairs_and_says_how_many(surveys, capsys):
+    words = ("data", "crossmatch", surveys / "a", surveys / "b", "--radius", 1, "--out", surveys / "pairs.csv")
+    assert call(*words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["pairs"] == told["left_matched"] == 5 and told["median_arcsec"] == pytest.approx(0.2)
+    lines = (surveys / "pairs.csv").read_text().splitlines()
+    assert lines[0].startswith("left_id,left_row") and lines[1].startswith("a0,0,0.0,0.0,b0,4,")
+    assert call(*words, "--pairs", "mutual") == 0
+    assert "median arcsec" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--radius", 0), "want 0 < radius"),
+        (("--radius", 1, "--epoch", 2016), "pmra, pmdec, ref_epoch"),
+        (("--radius", 1, "--lsdb"), "--out FOLDER"),
+        (("--radius", 1, "--out", "pairs.fits"), "ends in .parquet or .csv"),
+    ],
+)
+def test_a_crossmatch_that_cannot_be_is_refused(surveys, more, said, capsys):
+    assert call("data", "crossmatch", surveys / "a", surveys / "b", *more) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_validate_says_yes_or_what_is_wrong(surveys, capsys):
+    assert call("validate", surveys / "a") == 0
+    said = capsys.readouterr().out
+    assert "5 objects, nothing found" in said and "image.flux g" in said
+    flux = np.ones((2, 1, 4, 4))
+    np.savez(surveys / "a" / "set.npz", flux_nanomaggies=flux, bands=np.array(["u"]), object_id=np.array(["b'0'", "1"]))
+    assert call("validate", surveys / "a", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["ok"] and {one["check"] for one in told["findings"] if one["serious"]} == {"ids", "constant"}
+    assert call("validate", surveys / "a") == 1
+    assert "wrong" in capsys.readouterr().out
+    assert call("validate", surveys / "nothing") == 2

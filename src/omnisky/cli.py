@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any, Literal
 
 from cyclopts import App
 
 from omnisky import __version__
-from omnisky.errors import OmniskyError
+from omnisky.errors import BadValue, OmniskyError
 
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__)
 
@@ -177,3 +178,93 @@ def scaling(data: Path, *, out: Path = Path("runs/scaling"), galaxies: int = 60_
     drawn = draw_scaling(points, out / "scaling.png")
     show_table(drawn.headers, drawn.rows)
     print(f"{drawn.figure}: {drawn.words}")
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+@app.command
+def validate(path: str, *, json: bool = False) -> None:
+    """Check data before it is used: ids, positions, units, flags, padding, cells, hashes. Exit code 1 if any is wrong.
+
+    Parameters
+    ----------
+    path
+        What to check: a folder or file that `omnisky.read` opens.
+    json
+        Print the report as JSON instead of tables.
+    """
+    from json import dumps
+
+    from omnisky.observe.validate import validate as check
+    from omnisky.watch import counting_bar, show_report
+
+    with counting_bar("validate") as watch:
+        report = check(path, watch=watch)
+    if json:
+        print(dumps(report.state(), ensure_ascii=False))
+    else:
+        show_report(report)
+    raise SystemExit(0 if report.ok else 1)
+
+
+data = App(name="data", help="Bring observations together.")
+app.command(data)
+
+
+@data.command
+def crossmatch(
+    left: str,
+    right: str,
+    *,
+    radius: float,
+    out: Path | None = None,
+    pairs: Literal["nearest", "mutual", "all"] = "nearest",
+    epoch: float | None = None,
+    lsdb: bool = False,
+    json: bool = False,
+) -> None:
+    """Find which objects of one survey are which of another: omnisky data crossmatch desi/ legacy/ --radius 1.
+
+    Parameters
+    ----------
+    left, right
+        The surveys: folders or files that `omnisky.read` opens.
+    radius
+        arcsec.
+    out
+        The table of pairs, .parquet or .csv; with --lsdb the folder of a HATS catalogue.
+    pairs
+        nearest: of each left object its nearest right one. mutual: one to one, each the other's nearest. all: all.
+    epoch
+        Julian year to which objects are moved first, by the columns pmra, pmdec and ref_epoch of one side or both.
+    lsdb
+        Both are HATS catalogues that do not fit into memory (extra "hats"; nearest only).
+    json
+        Print one JSON object instead of a table.
+    """
+    from json import dumps
+
+    from omnisky.observe.join import write_pairs
+    from omnisky.observe.match import all_pairs, mutual, nearest
+    from omnisky.observe.match import crossmatch as match
+    from omnisky.observe.match_hats import crossmatch_hats
+    from omnisky.observe.read import read
+    from omnisky.watch import show_table
+
+    if lsdb:
+        if out is None or pairs != "nearest" or epoch is not None:
+            raise BadValue("--lsdb", saw=f"out {out}, pairs {pairs}, epoch {epoch}", want="--out FOLDER, and nearest")
+        told: dict[str, Any] = {"pairs": crossmatch_hats(left, right, radius, out)}
+    else:
+        sides = read(left), read(right)
+        choose = {"nearest": nearest, "mutual": mutual, "all": all_pairs}[pairs]
+        found = match(*sides, radius, pairs=choose, epoch_yr=epoch)
+        if out is not None:
+            write_pairs(out, *sides, found)
+        told = found.summary(len(sides[0]), len(sides[1]))
+    told |= {"left": left, "right": right, "radius_arcsec": radius, "out": None if out is None else str(out)}
+    if json:
+        print(dumps(told, ensure_ascii=False))
+    else:
+        show_table(("", ""), [(name.replace("_", " "), f"{value}") for name, value in told.items()])

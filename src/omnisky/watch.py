@@ -106,3 +106,31 @@ def show_story(story: Any) -> None:
             show_table(section.table.headers, section.table.rows)
     show_table(("step", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in story.seconds.items()])
     sys.stdout.write(f"open {story.folder / 'index.html'}\n")
+
+
+def show_report(report: Any) -> None:
+    """What `validate` found: each band and column in numbers, then what is wrong, worst first, and one line to end."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if report.summaries:
+        table = Table("", header_style="bold")
+        for heading in ("objects", "usable", "blank", "least", "largest"):
+            table.add_column(heading, justify="right")
+        for one in report.summaries:
+            shares = f"{one.usable:.1%}", f"{one.blank:.1%}"
+            table.add_row(Text(one.name), str(one.objects), *shares, f"{one.low:.4g}", f"{one.high:.4g}")
+        console.print(table)
+    if report.findings:
+        table = Table("", "where", "what", header_style="bold")
+        for one in report.findings:
+            sign = Text("wrong", style="bold red") if one.serious else Text("look", style="yellow")
+            said = f"{one.check}: saw {one.saw}; want {one.want}" + (f". Try: {one.hint}" if one.hint else "")
+            table.add_row(sign, Text(one.where, overflow="fold"), Text(said, overflow="fold"))
+        console.print(table)
+    wrong = sum(one.serious for one in report.findings)
+    counts = f"{wrong} wrong, {len(report.findings) - wrong} to look at" if report.findings else "nothing found"
+    style = "bold green" if report.ok else "bold red"
+    console.print(Text(f"{report.what}: {report.objects} objects, {counts}", style=style), soft_wrap=True)

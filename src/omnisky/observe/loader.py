@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +27,18 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, index: Any) -> Observation: ...
+
+
+@runtime_checkable
+class Ordered(Source, Protocol):
+    """A source that says itself which of its rows a pass reads, and in which order."""
+
+    epoch_length: int
+    """rows that one pass reads"""
+
+    def order(self, seed: int, epoch: int) -> Integer[np.ndarray, " object"]:
+        """`epoch_length` rows: a pure function of (seed, epoch)."""
+        ...
 
 
 @runtime_checkable
@@ -74,8 +87,9 @@ class Loader:
         workers: int = 0,
         bookmark: Bookmark | None = None,
     ) -> None:
-        if not 0 < batch <= len(source):
-            raise BadValue("batch", saw=batch, want=f"1 … {len(source)}, the number of objects")
+        self.objects = source.epoch_length if isinstance(source, Ordered) else len(source)
+        if not 0 < batch <= self.objects:
+            raise BadValue("batch", saw=batch, want=f"1 … {self.objects}, the number of objects")
         if not 0 <= rank < ranks or batch % ranks:
             raise BadValue(
                 "ranks", saw=f"rank {rank} of {ranks}, batch {batch}", want="a batch that divides into ranks"
@@ -83,14 +97,17 @@ class Loader:
         self.source, self.batch, self.seed, self.augment = source, batch, seed, augment
         self.rank, self.ranks, self.workers = rank, ranks, workers
         self.bookmark = bookmark or Bookmark()
+        self._order = lru_cache(2)(self.order)  # drawn once a pass, not once a batch; workers may be in the next one
 
     @property
     def batches(self) -> int:
         """Whole batches in an epoch."""
-        return len(self.source) // self.batch
+        return self.objects // self.batch
 
     def order(self, epoch: int) -> Integer[np.ndarray, " object"]:
         """The rows of the source in the order of this pass."""
+        if isinstance(self.source, Ordered):
+            return self.source.order(self.seed, epoch)
         return np.random.default_rng((self.seed, epoch)).permutation(len(self.source))
 
     def __iter__(self) -> Iterator[Observation]:
@@ -120,7 +137,7 @@ class Loader:
         return seen
 
     def _read(self, place: Bookmark) -> Observation:
-        rows = self.order(place.epoch)[place.batch * self.batch : (place.batch + 1) * self.batch]
+        rows = self._order(place.epoch)[place.batch * self.batch : (place.batch + 1) * self.batch]
         share = slice(self.rank * self.batch // self.ranks, (self.rank + 1) * self.batch // self.ranks)
         if self.augment is None:
             return self.source.take(rows[share])

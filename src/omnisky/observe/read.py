@@ -7,6 +7,9 @@
     .npz                            JPEG bytes end to end (jpeg, offset), or calibrated stamps (flux_nanomaggies, bands)
     .jpg .jpeg .png                 one display image
     .fits .fit (.gz, .fz)           an image, or a DESI coadd (see `observe.fits`)
+    .parquet .csv .vot …            a catalogue, as FITS tables with positions are (see `observe.tables`)
+    folder or address of HATS       a catalogue of Parquet files by sky cell; hf://… too (see `observe.hats`)
+    folder with manifest.json       training shards (see `observe.shards`)
 
 Tables (.csv with a header) in the same folder are joined by object id: numbers become columns of the part "scalars",
 positions become ra and dec. Nothing is unpickled.
@@ -62,6 +65,10 @@ def read(path: str | Path, *, survey: str = "") -> Observation:
     Raises CorruptFile (truncated, or not what its name says; the file is named), ObservationError (nothing there, or
     nothing we can read), ShapeMismatch (images of different sizes), BandMismatch (grey images), MissingExtra.
     """
+    from omnisky.observe.sets import read_set  # pyarrow, for those who need it
+
+    if (found := read_set(path, survey)) is not None:
+        return found
     path = _existing(path)
     if is_cells(path):
         return MMUHdf5(path, survey=survey).read()

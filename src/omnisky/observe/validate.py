@@ -1,0 +1,192 @@
+"""Is this data what it says it is? Everything is read once, in batches, and each check that fails says what to try.
+
+    report = validate("healpix_survey/")
+    report.ok, report.findings, report.summaries
+
+Asked of objects: ids unique and text, positions on the sky and in double precision. Of measurements (`observe.checks`):
+finite where good, inverse variances, flags with the useful side True, rising wavelengths and times in their units, no
+padding left, nothing constant or never filled. Of files: cells in the path agree with the positions, hashes agree with
+the manifest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from omnisky.errors import ObservationError
+from omnisky.observe.checks import PartCheck
+from omnisky.observe.files import file_findings
+from omnisky.observe.finding import Finding, Offenders, Report
+from omnisky.observe.loader import Source
+from omnisky.observe.read import read
+from omnisky.observe.types import Observation
+
+BATCH = 128
+"""objects at a time: some 200 MB of images of four bands with inverse variances"""
+
+_THROUGH_BYTES = re.compile(r"""^b(['"]).*\1$""")
+_THROUGH_FLOAT = re.compile(r"^\d+(\.\d+)?e\+\d+$|^\d{6,}\.0$", re.IGNORECASE)
+
+
+def validate(
+    what: str | Path | Source, *, batch: int = BATCH, watch: Callable[[int, int], None] | None = None
+) -> Report:
+    """All checks of a file, a folder, or anything with `len` and `take`. `watch` is told (done, in all).
+
+    What cannot be read is a finding too. Raises ObservationError where there is nothing at all, MissingExtra.
+    """
+    if not isinstance(what, str | Path):
+        return _report(type(what).__name__, what, [], batch, watch)
+    if "://" not in str(what) and not Path(what).expanduser().exists():
+        raise ObservationError("nothing there", saw=what, want="a file or folder", hint="check the path for typos")
+    findings = [] if "://" in str(what) else list(file_findings(Path(what).expanduser()))
+    try:
+        source: Source = read(what)
+    except ObservationError as error:
+        findings.append(_unreadable(str(what), error))
+        source = Observation.of([])
+    return _report(str(what), source, findings, batch, watch)
+
+
+def _report(
+    what: str, source: Source, findings: list[Finding], batch: int, watch: Callable[[int, int], None] | None
+) -> Report:
+    core, parts, done = _Core(), dict[str, PartCheck](), 0
+    for start in range(0, len(source), batch):
+        rows = np.arange(start, min(start + batch, len(source)))
+        try:
+            seen = source.take(rows)
+        except ObservationError as error:  # named, and the rest is looked at all the same
+            findings.append(_unreadable(f"rows {start} … {rows[-1]}", error))
+            continue
+        core.add(seen, rows)
+        for name in seen.parts:
+            parts.setdefault(name, PartCheck(name)).add(seen)
+        done += len(seen)
+        if watch is not None:
+            watch(start + len(rows), len(source))
+    findings += core.findings(source)
+    findings += [finding for part in parts.values() for finding in part.findings()]
+    if not done and not findings:
+        findings.append(Finding(check="objects", where=what, saw="none", want="at least one"))
+    return Report(
+        what=what,
+        objects=done,
+        findings=tuple(sorted(findings, key=lambda finding: not finding.serious)),
+        summaries=tuple(summary for part in parts.values() for summary in part.summaries()),
+    )
+
+
+def _unreadable(where: str, error: ObservationError) -> Finding:
+    said = f"{type(error).__name__}: {error}"
+    return Finding(check="readable", where=where, saw=said, want=str(error.want or "data we can read"), hint=error.hint)
+
+
+@dataclass
+class _Core:
+    """Ids and positions of all objects."""
+
+    hashes: list[np.ndarray] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    nameless: Offenders = field(default_factory=Offenders)
+    bytes_ids: Offenders = field(default_factory=Offenders)
+    float_ids: Offenders = field(default_factory=Offenders)
+    off_sky: Offenders = field(default_factory=Offenders)
+    half_known: Offenders = field(default_factory=Offenders)
+    at_zero: Offenders = field(default_factory=Offenders)
+    unknown: int = 0
+    known: int = 0
+    single: bool = True
+    """True as long as all positions survive float32, and not because they are round numbers"""
+    round_numbers: bool = True
+    dtypes: set[str] = field(default_factory=set)
+
+    def add(self, seen: Observation, rows: np.ndarray) -> None:
+        ids = seen.object_id
+        if ids.dtype.kind != "U":
+            self.dtypes.add(f"object_id {ids.dtype}")
+        names = [str(name) for name in ids.tolist()]
+        self.hashes.append(np.fromiter(map(hash, names), dtype=np.int64, count=len(names)))
+        self.rows.append(rows)
+        self.nameless.add(_each(names, lambda name: not name.strip() or name.lower() in ("nan", "none")), ids)
+        self.bytes_ids.add(_each(names, lambda name: bool(_THROUGH_BYTES.match(name))), ids)
+        self.float_ids.add(_each(names, lambda name: bool(_THROUGH_FLOAT.match(name))), ids)
+        self._add_positions(seen)
+
+    def _add_positions(self, seen: Observation) -> None:
+        for name in ("ra", "dec"):
+            if getattr(seen, name).dtype != np.float64:
+                self.dtypes.add(f"{name} {getattr(seen, name).dtype}")
+        ra, dec = seen.ra, seen.dec
+        known = ~np.isnan(ra) & ~np.isnan(dec)
+        with np.errstate(invalid="ignore"):
+            on_sky = (ra >= 0) & (ra < 360) & (abs(dec) <= 90)
+        self.off_sky.add(known & ~on_sky, seen.object_id)
+        self.half_known.add(np.isnan(ra) != np.isnan(dec), seen.object_id)
+        self.at_zero.add(known & (ra == 0) & (dec == 0), seen.object_id)
+        self.known, self.unknown = (
+            self.known + int(known.sum()),
+            self.unknown + int((np.isnan(ra) & np.isnan(dec)).sum()),
+        )
+        degrees = np.concatenate([ra[known & on_sky], dec[known & on_sky]])
+        self.single &= bool((degrees == degrees.astype(np.float32)).all())
+        self.round_numbers &= bool((degrees * 64 % 1 == 0).all())
+
+    def findings(self, source: Source) -> Iterator[Finding]:
+        yield from self._of_ids(source)
+        yield from self._of_positions()
+
+    def _of_ids(self, source: Source) -> Iterator[Finding]:
+        for said in sorted(self.dtypes):
+            want = "object_id text, ra and dec float64"
+            hint = "Observation.of(ids, ra, dec) sees to it; in float32, degrees are off by up to 0.055 arcsec"
+            yield Finding(check="types", where=said.split()[0], saw=said, want=want, hint=hint)
+        for offenders, saw, hint in (
+            (self.nameless, "empty", ""),
+            (self.bytes_ids, "bytes spelled out", "decode bytes, do not str() them"),
+            (self.float_ids, "numbers that went through a float", "read ids as text or 64-bit integers"),
+        ):
+            if offenders.count:
+                yield Finding(
+                    check="ids", where="object_id", saw=f"{saw}, {offenders}", want="names as text", hint=hint
+                )
+        if not self.hashes:
+            return
+        hashes, rows = np.concatenate(self.hashes), np.concatenate(self.rows)
+        _, first, count = np.unique(hashes, return_index=True, return_counts=True)
+        if (count > 1).any():
+            names = ", ".join(source.take(np.sort(rows[first[count > 1]])[:3]).object_id.tolist())
+            saw = f"{(count > 1).sum()} ids more than once: {names}"
+            hint = "the same object read twice, or ids of several surveys without a prefix?"
+            yield Finding(check="ids unique", where="object_id", saw=saw, want="each id once", hint=hint)
+
+    def _of_positions(self) -> Iterator[Finding]:
+        if self.off_sky.count:
+            want = "0 ≤ ra < 360 and −90 ≤ dec ≤ 90 deg, finite; NaN if not known"
+            yield Finding(
+                check="positions", where="ra, dec", saw=str(self.off_sky), want=want, hint="ra % 360; swapped?"
+            )
+        if self.half_known.count:
+            yield Finding(check="positions", where="ra, dec", saw=f"one of two, {self.half_known}", want="both or none")
+        if self.at_zero.count > 1:
+            hint = "NaN if (0, 0) stands for not known"
+            yield Finding(
+                check="positions", where="ra, dec", saw=f"(0, 0), {self.at_zero}", want="a place each", hint=hint
+            )
+        if self.known and self.unknown:
+            saw = f"{self.unknown} of {self.known + self.unknown} objects without position"
+            yield Finding(check="positions", where="ra, dec", saw=saw, want="all or none", serious=False)
+        if self.known >= 20 and self.single and not self.round_numbers:
+            saw = "positions that were rounded to float32: off by up to 0.055 arcsec"
+            hint = "take float64 columns, if the source has them"
+            yield Finding(check="precision", where="ra, dec", saw=saw, want="float64", hint=hint, serious=False)
+
+
+def _each(names: list[str], wrong: Callable[[str], bool]) -> Bool[np.ndarray, " object"]:
+    return np.fromiter(map(wrong, names), dtype=bool, count=len(names))
