@@ -183,12 +183,13 @@ class SpectralSections:
         spectrum: Spectrum = seen[self.part]
         if spectrum.flux.shape[1] < 1:
             raise TooSmall(saw="an empty spectrum", want="at least one pixel")
-        good = spectrum.good if spectrum.good is not None else np.ones(spectrum.flux.shape, dtype=bool)
-        good = good & spectrum.there()[:, None]
+        good = spectrum.where_good() & spectrum.there()[:, None]
         flux = np.where(good, spectrum.flux, 0)
         if not np.isfinite(flux).all():
             raise BadPixels("NaN or infinite flux", hint="mark those pixels `good=` False")
-        values, where = self._cut(flux), self._cut(spectrum.wavelength_aa, shift=3000, scale=7000)
+        # Spectra that were padded have no wavelength there: 0, as in the padding of the last section.
+        where = self._cut(spectrum.wavelength_aa, shift=3000, scale=7000).nan_to_num(0)
+        values = self._cut(flux)
         values = standardise(values) if self.standardised else values
         present = self._cut(good).bool().any(-1)
         return Tokens({self.name: Span(values, where, None if bool(present.all()) else present)})
@@ -200,7 +201,7 @@ class SpectralSections:
         if self.standardised:
             if like is None:
                 raise ShapeMismatch("standardised sections have lost their mean", want="like=observation")
-            raw = self._cut(like[self.part].flux)
+            raw = self._cut(np.where(like[self.part].where_good(), like[self.part].flux, 0))
             values = values * (raw.std(-1, keepdim=True) + 1e-8) + raw.mean(-1, keepdim=True)
         seen = Observation.of(range(len(values))) if like is None else like
         flux, wave = values.flatten(1).numpy(), (where.flatten(1) * 7000 + 3000).numpy()

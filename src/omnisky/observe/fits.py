@@ -6,7 +6,7 @@ import gzip
 import warnings
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from io import BytesIO, IOBase
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omnisky.errors import BandMismatch, CorruptFile, MissingModality, ObservationError, ShapeMismatch
-from omnisky.observe.types import Image, Observation, Part, Scalars, Spectrum
+from omnisky.observe.types import Image, Observation, Scalars, Spectrum
 
 DESI_WAVELENGTH_AA = 3600.0 + 0.8 * np.arange(7781)
 """Å, vacuum: the grid that DESI's three arms share, 3600 to 9824"""
@@ -295,30 +295,3 @@ def _cards(path: Path, hdu: _Hdu) -> dict[str, Any]:
 def _native(values: Any) -> Float[np.ndarray, ...]:
     """FITS is big-endian and of any number type: this machine's float64."""
     return np.asarray(values, dtype=np.float64)
-
-
-def concatenate(seen: Sequence[Observation]) -> Observation:
-    """One Observation of several that hold the same parts, measured alike. Raises ShapeMismatch where they do not."""
-    if len({tuple(one.parts) for one in seen}) != 1:
-        raise ShapeMismatch("parts differ", saw=[tuple(one.parts) for one in seen], want="the same parts in each")
-    parts = {name: _stack(name, [one[name] for one in seen]) for name in seen[0].parts}
-    ids, ra, dec = (np.concatenate([getattr(one, what) for one in seen]) for what in ("object_id", "ra", "dec"))
-    return Observation(ids, ra, dec, parts)
-
-
-def _stack(name: str, parts: list[Part]) -> Part:
-    values: dict[str, Any] = {}
-    for field in (f.name for f in fields(parts[0])):
-        each = [part.there() if field == "present" else getattr(part, field) for part in parts]
-        if field == "pixel_scale_arcsec":
-            # WCS of neighbouring cut-outs differ by rounding; more than that is "differs from object to object".
-            values[field] = each[0] if np.ptp(each) <= 1e-3 * abs(each[0]) else float("nan")
-        elif all(isinstance(one, np.ndarray) for one in each):
-            if len({one.shape[1:] for one in each}) != 1:
-                raise ShapeMismatch(f"{name}.{field}", saw=[one.shape[1:] for one in each], want="one shape per object")
-            values[field] = np.concatenate(each)
-        elif any(isinstance(one, np.ndarray) for one in each) or len(set(each)) != 1:
-            raise ShapeMismatch(f"{name}.{field} differs", saw=each, want="the same in each")
-        else:
-            values[field] = each[0]
-    return type(parts[0])(**values)

@@ -1,5 +1,6 @@
 """What a path holds → Observation. One small reader a kind of file; `read` picks by what it finds.
 
+    folder with healpix=… below     a set of the Multimodal Universe, HDF5 (see `observe.mmu`)
     folder with .npz files          the one that carries class names, or the only one
     folder of JPEG or PNG images    all of them; sub-folders, if any, are classes
     folder of FITS images           all of them, of the same bands and size
@@ -30,7 +31,9 @@ from jaxtyping import Float, UInt8
 
 from omnisky.errors import BandMismatch, CorruptFile, MissingExtra, ObservationError, ShapeMismatch
 from omnisky.observe import fits
-from omnisky.observe.types import Image, Observation, Scalars
+from omnisky.observe.mmu import MMUHdf5
+from omnisky.observe.mmu_files import is_cells
+from omnisky.observe.types import Image, Observation, Scalars, concatenate
 
 PICTURES = (".jpg", ".jpeg", ".png")
 _COLOURS = ("red", "green", "blue")
@@ -47,8 +50,11 @@ _SURVEY_OF = {
 _POSITION = (("ra", "radeg", "ra_deg"), ("dec", "dedeg", "decdeg", "dec_deg"))
 
 
-def read(path: str | Path) -> Observation:
+def read(path: str | Path, *, survey: str = "") -> Observation:
     """The objects in a file or folder; the table at the top of this module lists what is understood.
+
+    `survey`: for sets of the Multimodal Universe, a row of `observe.survey`, where the path does not name it. All
+    objects are read at once; for large sets `observe.mmu.MMUHdf5` reads parts, regions and batches.
 
     Display images come as uint8 (object, 3, height, width), bands red green blue, unit "display"; calibrated ones as
     float32 nanomaggies. The class is the column "class" of the scalars: an index into `class_names(path)`, or NaN.
@@ -57,6 +63,11 @@ def read(path: str | Path) -> Observation:
     nothing we can read), ShapeMismatch (images of different sizes), BandMismatch (grey images), MissingExtra.
     """
     path = _existing(path)
+    if is_cells(path):
+        return MMUHdf5(path, survey=survey).read()
+    if survey:
+        hint = "leave survey= out"
+        raise ObservationError(f"survey={survey!r} is for folders healpix=…", saw=path, want="such a folder", hint=hint)
     return _read_folder(path) if path.is_dir() else _read_file(path)
 
 
@@ -101,7 +112,7 @@ def _read_folder(folder: Path) -> Observation:
         return _read_pictures(pictures, folder, joined=True)
     # A redrock file is read along with the coadd it belongs to.
     if stamps := [one for one in _files(folder, fits.SUFFIXES) if not one.name.startswith("redrock-")]:
-        return fits.concatenate([fits.read_fits(one) for one in stamps])
+        return concatenate([fits.read_fits(one) for one in stamps])
     held = sorted({one.suffix or one.name for one in folder.iterdir()})
     raise ObservationError(f"nothing to read in {folder}", saw=tuple(held), want=(".npz", *PICTURES, *fits.SUFFIXES))
 

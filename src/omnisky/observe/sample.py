@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from omnisky.errors import MissingExtra
-from omnisky.observe.fits import concatenate, read_desi_coadd
-from omnisky.observe.types import Image, Observation, Scalars
+from omnisky.observe.fits import read_desi_coadd
+from omnisky.observe.types import Image, Observation, Scalars, concatenate
 
 _COLOURS = ("red", "green", "blue")
 _HINT = "pip install 'omnisky[sample]'"
