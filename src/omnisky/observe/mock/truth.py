@@ -1,0 +1,110 @@
+"""What is known of every mock object: one row each, the same whatever else is made in the same run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from omnisky.observe.types import Scalars
+
+
+def known(unit: str = "") -> Any:
+    """A field of Truth, with its astropy unit."""
+    return field(metadata={"unit": unit})
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Everything that was decided about objects before anything was observed. NaN where it has no meaning (stars).
+
+    Lengths of galaxies are along the major axis. Masses are those of Chabrier's initial mass function, remnants
+    included, gas given back left out. Light fractions and half-light radii are those in r, as observed.
+    """
+
+    index: Integer[np.ndarray, " object"] = known()
+    """the object's number: with the seed it decides everything else"""
+    is_star: Bool[np.ndarray, " object"] = known()
+    redshift: Float[np.ndarray, " object"] = known()
+    """0 for stars"""
+    r_mag: Float[np.ndarray, " object"] = known("mag")
+    """AB, Legacy Survey r, total, without dust in the Milky Way: what the sample is cut on"""
+    ebv_mag: Float[np.ndarray, " object"] = known("mag")
+    """E(B−V) of the Milky Way in front of it"""
+    log_mass: Float[np.ndarray, " object"] = known("dex(solMass)")
+    log_ssfr: Float[np.ndarray, " object"] = known("dex(yr-1)")
+    """star formation rate over stellar mass, of the whole galaxy"""
+    age_gyr: Float[np.ndarray, " object"] = known("Gyr")
+    """mean age of the stars, weighted by mass formed"""
+    log_metals: Float[np.ndarray, " object"] = known()
+    """log10 Z/Z☉ of the disc's stars, or of all where there is no disc"""
+    dust_av_mag: Float[np.ndarray, " object"] = known("mag")
+    """A(V) before the disc's stars"""
+    velocity_dispersion_km_s: Float[np.ndarray, " object"] = known("km / s")
+    half_light_arcsec: Float[np.ndarray, " object"] = known("arcsec")
+    half_light_kpc: Float[np.ndarray, " object"] = known("kpc")
+    axis_ratio: Float[np.ndarray, " object"] = known()
+    """of the disc, or of the spheroid where there is no disc"""
+    position_angle_deg: Float[np.ndarray, " object"] = known("deg")
+    """of the major axis, north through east, 0 … 180"""
+    inclination_deg: Float[np.ndarray, " object"] = known("deg")
+    """of the disc; 0 is face-on"""
+    bulge_mass_fraction: Float[np.ndarray, " object"] = known()
+    """1 for a galaxy without disc"""
+    bulge_fraction: Float[np.ndarray, " object"] = known()
+    """of the light in r"""
+    bulge_sersic: Float[np.ndarray, " object"] = known()
+    disc_sersic: Float[np.ndarray, " object"] = known()
+    bulge_arcsec: Float[np.ndarray, " object"] = known("arcsec")
+    """half-light radius of the bulge alone"""
+    disc_arcsec: Float[np.ndarray, " object"] = known("arcsec")
+    """half-light radius of the disc alone"""
+    bulge_axis_ratio: Float[np.ndarray, " object"] = known()
+    bar_fraction: Float[np.ndarray, " object"] = known()
+    """of the disc's older light; 0 without bar"""
+    bar_angle_deg: Float[np.ndarray, " object"] = known("deg")
+    """in the plane of the disc, from its line of nodes"""
+    arms: Float[np.ndarray, " object"] = known()
+    """how many spiral arms; 0 for none"""
+    arm_pitch_deg: Float[np.ndarray, " object"] = known("deg")
+    """positive where they open clockwise as seen, negative the other way round"""
+    arm_strength: Float[np.ndarray, " object"] = known()
+    """0 … 1: what share of the young light is in arms (or, without arms, in clumps)"""
+    is_irregular: Bool[np.ndarray, " object"] = known()
+    is_merger: Bool[np.ndarray, " object"] = known()
+    companion_fraction: Float[np.ndarray, " object"] = known()
+    """of the light in every band: the second nucleus of a merger; 0 without"""
+    companion_arcsec: Float[np.ndarray, " object"] = known("arcsec")
+    """how far away it is"""
+    companion_angle_deg: Float[np.ndarray, " object"] = known("deg")
+    """and in what direction, north through east"""
+    is_edge_on: Bool[np.ndarray, " object"] = known()
+    """inclination above 80°"""
+    star_template: Float[np.ndarray, " object"] = known()
+    """which of the stellar templates; NaN for galaxies"""
+    teff_k: Float[np.ndarray, " object"] = known("K")
+    parallax_mas: Float[np.ndarray, " object"] = known("mas")
+    """0 for galaxies"""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, rows: Any) -> Self:
+        """The chosen rows."""
+        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def scalars(self) -> Scalars:
+        """All columns but `index`; booleans are 0 and 1."""
+        columns = fields(self)[1:]
+        return Scalars(
+            values=np.stack([getattr(self, f.name).astype(np.float64) for f in columns], axis=1),
+            names=tuple(f.name for f in columns),
+            units=tuple(f.metadata["unit"] for f in columns),
+        )
+
+
+def joined(parts: list[Truth]) -> Truth:
+    """One after the other."""
+    return Truth(**{f.name: np.concatenate([getattr(one, f.name) for one in parts]) for f in fields(Truth)})
