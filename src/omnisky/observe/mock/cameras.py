@@ -70,7 +70,7 @@ CAMERAS: Mapping[str, Camera] = {
             psf_fwhm_arcsec=(1.53, 1.44, 1.32, 1.26, 1.29),
             psf_scatter_dex=0.05,
             psf_beta=3.0,
-            depth_mag=(22.2, 23.1, 22.7, 22.2, 20.7),
+            depth_mag=(22.1, 23.3, 22.8, 22.3, 20.8),
             photons=_photons((23.7, 25.4, 25.2, 24.8, 22.9), 53.9),
         ),
     )

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from omnisky.observe.mock import cosmos, lines
 from omnisky.observe.mock.chances import Use, generator
 from omnisky.observe.mock.photometry import FILTERS, nanomaggies
-from omnisky.observe.mock.population import BULGE_DUST, Stars
+from omnisky.observe.mock.population import BULGE_DUST, YOUNG_DUST, Stars
 from omnisky.observe.mock.templates import LIGHT_KM_S, basis, calzetti, cardelli
 from omnisky.observe.mock.truth import Truth
 
@@ -74,7 +74,7 @@ def _galaxy(seen: Truth, stars: Stars, row: int, seed: int) -> Light:
     lots = generator(seed, int(seen.index[row]), Use.TEXTURE)
     weights = np.stack([stars.bulge[row], stars.disc[row], stars.young[row]]).astype(np.float32)
     law = calzetti(rest)
-    dust = float(seen.dust_av_mag[row]) * np.array([BULGE_DUST, 1, 1])
+    dust = float(seen.dust_av_mag[row]) * np.array([BULGE_DUST, 1, YOUNG_DUST])
     galaxy = np.stack([w @ templates.population for w in weights]) * 10 ** (-0.4 * dust[:, None] * law)
     continuum = galaxy.sum(axis=0)
     sfr = 10.0 ** (seen.log_ssfr[row] + seen.log_mass[row])

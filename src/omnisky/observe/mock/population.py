@@ -104,8 +104,8 @@ class Stars:
         return Stars(*parts, age_gyr=age)
 
 
-BULGE_DUST = 0.5
-"""A(V) before the bulge, in units of that before the disc"""
+BULGE_DUST, YOUNG_DUST = 0.5, 1.5
+"""A(V) before the bulge and before young stars, in units of that before the disc's older stars"""
 
 
 def _galaxies(chance: Chances, index: Integer[np.ndarray, " object"], sample: Population) -> Truth:
@@ -151,8 +151,10 @@ def _lit(seen: Truth) -> Truth:
     scale = cosmos.dilution(seen.redshift)
     parts = np.empty((len(seen), 2))
     for i in range(len(seen)):  # row by row: a product of matrices would round otherwise in another company
-        disc = (stars.disc[i] + stars.young[i]) @ templates.population * law ** seen.dust_av_mag[i]
-        bulge = stars.bulge[i] @ templates.population * law ** (BULGE_DUST * seen.dust_av_mag[i])
+        av = seen.dust_av_mag[i]
+        bulge = stars.bulge[i] @ templates.population * law ** (BULGE_DUST * av)
+        disc = stars.disc[i] @ templates.population * law**av
+        disc += stars.young[i] @ templates.population * law ** (YOUNG_DUST * av)
         observed = templates.wavelength_aa * (1 + seen.redshift[i])
         parts[i] = nanomaggies(np.stack([bulge, disc]), observed, "decam2014-r") * scale[i]
     total = parts.sum(axis=1)
@@ -181,13 +183,13 @@ def _ssfr(
     spread = chance.normal(0, 0.3)
     fading = chance.happens(np.clip(0.06 + 0.08 * (log_mass - 10), 0.02, 0.2))
     forming = on_sequence + spread - np.where(fading, 0.4 + 0.8 * chance.uniform(), 0.0 * chance.uniform())
-    dead = chance.normal(-11.9, 0.35) + 0.5 * np.log10(1 + z)
+    dead = chance.normal(-12.2, 0.35) + 0.5 * np.log10(1 + z)
     return np.where(quiescent, dead, np.clip(forming, -12.5, -8.5))
 
 
 def _metals(chance: Chances, log_mass: np.ndarray, quiescent: np.ndarray) -> Float[np.ndarray, " object"]:
     """The median of Gallazzi et al. 2005 (MNRAS 362, 41) in a formula, with about half their scatter."""
-    middle = -0.25 + 0.36 * np.tanh((log_mass - 10.1) / 0.6) + np.where(quiescent, 0.08, 0.0)
+    middle = -0.25 + 0.36 * np.tanh((log_mass - 10.1) / 0.6) + np.where(quiescent, -0.04, 0.0)
     return np.clip(middle + chance.normal(0, 0.12), -1.3, 0.33)
 
 
@@ -195,8 +197,8 @@ def _dust(
     chance: Chances, log_mass: np.ndarray, quiescent: np.ndarray, axis_ratio: np.ndarray
 ) -> Float[np.ndarray, " object"]:
     """A(V) grows with mass and towards edge-on, as the discs of Yip et al. 2010 (ApJ 709, 780) do."""
-    face_on = 10 ** (np.log10(0.35) + 0.35 * (log_mass - 10) + chance.normal(0, 0.22))
-    disc = np.minimum(face_on, 1.5) * (1 + 0.9 * np.log10(1 / axis_ratio))
+    face_on = 10 ** (np.log10(0.5) + 0.33 * (log_mass - 10) + chance.normal(0, 0.2))
+    disc = np.minimum(face_on, 1.8) * (1 + 0.9 * np.log10(1 / axis_ratio))
     return np.where(quiescent, 10 ** chance.normal(-1.3, 0.3), np.minimum(disc, 3.0))
 
 

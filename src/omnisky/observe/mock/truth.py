@@ -41,7 +41,7 @@ class Truth:
     log_metals: Float[np.ndarray, " object"] = known()
     """log10 Z/Z☉ of the disc's stars, or of all where there is no disc"""
     dust_av_mag: Float[np.ndarray, " object"] = known("mag")
-    """A(V) before the disc's stars"""
+    """A(V) before the disc's older stars; bulge and young stars are behind less and more, see `population`"""
     velocity_dispersion_km_s: Float[np.ndarray, " object"] = known("km / s")
     half_light_arcsec: Float[np.ndarray, " object"] = known("arcsec")
     half_light_kpc: Float[np.ndarray, " object"] = known("kpc")
