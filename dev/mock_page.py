@@ -20,6 +20,7 @@ from omnisky.observe.mock import MockSky, Population
 from omnisky.observe.mock.light import fluxes, lit
 from omnisky.observe.mock.lines import NAMES
 from omnisky.observe.mock.photometry import magnitude
+from omnisky.observe.mock.templates import cardelli
 
 MOCK, REAL = "#d1495b", "#30638e"
 
@@ -87,12 +88,77 @@ def chosen(sky: MockSky) -> np.ndarray:
     return np.array(rows)
 
 
+def sample(limit: float, number: int) -> dict[str, np.ndarray]:
+    """Truth, colours without the Milky Way's dust, and line widths of a mock sample."""
+    population = Population(seed=21, faintest_r_mag=limit, stars=0.0)
+    seen = population.truth(np.arange(number))
+    light = list(lit(seen, population.seed))
+    screen = 3.1 * cardelli(np.array([3551, 4686, 6166, 7480, 8932.0])) * seen.ebv_mag[:, None]
+    mag = magnitude(fluxes(light, "sdss")) - screen
+    widths = np.stack([one.line_ew_aa for one in light])
+    return vars(seen) | dict(zip("ugriz", mag.T, strict=True)) | dict(zip(NAMES, widths.T, strict=True))
+
+
 def distributions(axes, data: Path, number: int) -> None:
     """Mock and real, side by side."""
-    mgs = pq.read_table(data / "catalogs/sdss_mgs_photoz_train.parquet").to_pydict()
-    cosmos = pq.read_table(data / "catalogs/zcosmos_bright20k.parquet").to_pydict()
-    print(list(mgs), list(cosmos))
-    raise SystemExit
+
+    def table(name: str) -> dict[str, np.ndarray]:
+        rows = pq.read_table(data / name)
+        return {column: rows[column].to_numpy() for column in rows.column_names}
+
+    mgs, deep = table("catalogs/sdss_mgs_photoz_train.parquet"), table("catalogs/zcosmos_bright20k.parquet")
+    desi = table("desi_sv3_bgs_ew/desi_sv3_bgs_ew.parquet")
+    deep = {name: value[(deep["cc"] >= 3) & (deep["cc"] < 5) & (deep["zpec"] > 0.01)] for name, value in deep.items()}
+    bright, middle, faint = sample(17.77, number), sample(20.0, number), sample(23.3, number)
+    deepest = faint["i"] < 22.5
+    lines = (middle["r"] < 19.5) & (middle["redshift"] > 0.06) & (middle["redshift"] < 0.3)
+
+    def both(axis, mock, real, bins, title) -> None:
+        axis.hist(real, bins, density=True, color=REAL, alpha=0.35, label="real")
+        axis.hist(mock, bins, density=True, color=MOCK, histtype="step", lw=1.5, label="mock")
+        axis.set_title(title, fontsize=8)
+        axis.tick_params(labelsize=6)
+        axis.legend(fontsize=6)
+
+    flat = axes.ravel()
+    both(flat[0], bright["redshift"], mgs["zs"], np.linspace(0, 0.35, 36), "z of SDSS main galaxies (r < 17.77)")
+    both(flat[1], faint["redshift"][deepest], deep["zpec"], np.linspace(0, 1.5, 31), "z of zCOSMOS (i < 22.5)")
+    both(flat[2], bright["g"] - bright["r"], mgs["g-r"], np.linspace(0, 1.6, 41), "g − r of SDSS main galaxies")
+    both(flat[3], bright["u"] - bright["g"], mgs["u-g"], np.linspace(0.2, 2.6, 41), "u − g of SDSS main galaxies")
+    flat[4].scatter(mgs["r"], mgs["g-r"], s=1, color=REAL, alpha=0.4)
+    flat[4].scatter(bright["r"], bright["g"] - bright["r"], s=1, color=MOCK, alpha=0.6)
+    flat[4].set(xlim=(14, 17.8), ylim=(0, 1.6))
+    flat[4].set_title("g − r against r", fontsize=8)
+    late = middle["log_ssfr"] > -11
+    for kind, tint in ((late, "#3d7ea6"), (~late, "#a63d3d")):
+        flat[5].scatter(middle["log_mass"][kind], middle["half_light_kpc"][kind], s=1.5, color=tint)
+    mass = np.linspace(9, 11.6)
+    flat[5].plot(mass, 10 ** (0.86 + 0.25 * (mass - np.log10(5e10))), color="#3d7ea6", lw=1)
+    heavy = mass[mass > 10.3]
+    flat[5].plot(heavy, 10 ** (0.60 + 0.75 * (heavy - np.log10(5e10))), color="#a63d3d", lw=1)
+    flat[5].set(yscale="log", xlim=(7.5, 12), ylim=(0.3, 40))
+    flat[5].set_title("half-light kpc against log mass (lines: van der Wel+14, z = 0.25)", fontsize=7)
+    widths = np.linspace(-1, 2.5, 36)
+    halpha = np.log10(np.maximum(middle["Halpha"][lines], 0.11))
+    real = np.log10(np.where(np.isnan(desi["ew_halpha"]), 0.2, np.maximum(desi["ew_halpha"], 0.11)))
+    both(flat[6], halpha, real, widths, "log EW Hα / Å, z = 0.06 … 0.3 (DESI)")
+    for line, mine, axis in (("oiii_5007", "OIII_5007", flat[7]), ("hbeta", "Hbeta", flat[8]), ("oii_doublet", "", flat[9])):
+        ours = middle[mine] if mine else middle["OII_3726"] + middle["OII_3729"]
+        theirs = np.where(np.isnan(desi[f"ew_{line}"]), 0.2, np.maximum(desi[f"ew_{line}"], 0.11))
+        both(axis, np.log10(np.maximum(ours[lines], 0.11)), np.log10(theirs), widths, f"log EW {line} / Å (DESI)")
+    with np.errstate(all="ignore"):
+        x = np.log10(desi["ew_nii_6584"] / desi["ew_halpha"]), np.log10(middle["NII_6584"] / middle["Halpha"])[lines]
+        y = np.log10(desi["ew_oiii_5007"] / desi["ew_hbeta"]), np.log10(middle["OIII_5007"] / middle["Hbeta"])[lines]
+    strong = desi["ew_halpha"] > 3, middle["Halpha"][lines] > 3
+    flat[10].scatter(x[0][strong[0]][:6000], y[0][strong[0]][:6000], s=0.5, color=REAL, alpha=0.4)
+    flat[10].scatter(x[1][strong[1]], y[1][strong[1]], s=2, color=MOCK)
+    flat[10].set(xlim=(-1.8, 0.6), ylim=(-1.2, 1.2))
+    flat[10].set_title("BPT, EW Hα > 3 Å: [O III]/Hβ against [N II]/Hα", fontsize=7)
+    flat[11].scatter(middle["log_mass"], middle["log_ssfr"], s=1.5, color=MOCK)
+    flat[11].set(xlim=(8, 12), ylim=(-13.5, -8.3))
+    flat[11].set_title("mock: log sSFR against log mass, r < 20", fontsize=7)
+    for axis in flat:
+        axis.tick_params(labelsize=6)
 
 
 def main() -> None:
@@ -101,12 +167,12 @@ def main() -> None:
     words.add_argument("out", type=Path)
     words.add_argument("--galaxies", type=int, default=1500)
     asked = words.parse_args()
-    figure = plt.figure(figsize=(13, 15), dpi=110)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.35, 1])
+    figure = plt.figure(figsize=(13, 19), dpi=110)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.3, 1])
     grid = upper.subplots(6, 4, gridspec_kw=dict(width_ratios=[1, 2.2, 1, 2.2], hspace=0.35, wspace=0.12))
     sky = MockSky(objects=3000, population=Population(seed=11, faintest_r_mag=18.5))
     twelve(sky.take(chosen(sky)), [(grid[i % 6, 2 * (i // 6)], grid[i % 6, 2 * (i // 6) + 1]) for i in range(12)])
-    distributions(lower.subplots(2, 4), asked.data, asked.galaxies)
+    distributions(lower.subplots(3, 4, gridspec_kw=dict(hspace=0.35)), asked.data, asked.galaxies)
     figure.savefig(asked.out, bbox_inches="tight")
 
 

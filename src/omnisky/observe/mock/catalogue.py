@@ -201,24 +201,25 @@ def _listed(sources: Sources, camera: Camera) -> Float[np.ndarray, "source colum
 def segmentation(listed: Neighbours, camera: Camera, psf_fwhm_arcsec: Float[np.ndarray, " object"]) -> SegmentationMap:
     """Half-light ellipses, blurred by the seeing; label k + 1 is row k of the list. The brighter one has the pixel."""
     label = np.zeros((len(listed), camera.size_px, camera.size_px), dtype=np.uint8)
-    y, x = np.mgrid[: camera.size_px, : camera.size_px]
     for row in range(len(listed)):
         there = np.flatnonzero(listed.where_good()[row])
-        for source in there[np.argsort(listed["FLUX_R"][row, there])]:
-            label[row][_ellipse(listed, row, source, x, y, camera, float(psf_fwhm_arcsec[row]))] = source + 1
+        values = {name: listed[name][row] for name in ("SHAPE_R", "SHAPE_E1", "SHAPE_E2", "X", "Y")}
+        for source in there[np.argsort(listed["FLUX_R"][row, there])].tolist():
+            one = {name: float(value[source]) for name, value in values.items()}
+            _paint(label[row], source + 1, one, float(psf_fwhm_arcsec[row]), camera.pixel_scale_arcsec)
     return SegmentationMap(label=label, pixel_scale_arcsec=camera.pixel_scale_arcsec)
 
 
-def _ellipse(
-    listed: Neighbours, row: int, source: int, x: np.ndarray, y: np.ndarray, camera: Camera, fwhm: float
-) -> np.ndarray:
-    e1, e2 = listed["SHAPE_E1"][row, source], listed["SHAPE_E2"][row, source]
-    size, turn = np.hypot(e1, e2), np.radians(90) + np.arctan2(e2, e1) / 2
-    major = np.hypot(listed["SHAPE_R"][row, source], fwhm / 2)
-    minor = np.hypot(listed["SHAPE_R"][row, source] * (1 - size) / (1 + size), fwhm / 2)
-    along, across = x - listed["X"][row, source], y - listed["Y"][row, source]
-    u, v = along * np.cos(turn) + across * np.sin(turn), across * np.cos(turn) - along * np.sin(turn)
-    return np.hypot(u / major, v / minor) * camera.pixel_scale_arcsec < 1
-
-
-Labels = Integer[np.ndarray, "object height width"]
+def _paint(
+    label: Integer[np.ndarray, "height width"], number: int, one: dict[str, float], fwhm: float, scale: float
+) -> None:
+    """An ellipse into the map, looking only at the pixels around it."""
+    size, turn = np.hypot(one["SHAPE_E1"], one["SHAPE_E2"]), np.radians(90) + np.arctan2(one["SHAPE_E2"], one["SHAPE_E1"]) / 2
+    major = np.hypot(one["SHAPE_R"], fwhm / 2) / scale
+    minor = np.hypot(one["SHAPE_R"] * (1 - size) / (1 + size), fwhm / 2) / scale
+    top, left = (max(int(one[axis] - major), 0) for axis in ("Y", "X"))
+    around = label[top : int(one["Y"] + major) + 2, left : int(one["X"] + major) + 2]
+    across, along = np.ogrid[: around.shape[0], : around.shape[1]]
+    down, right = across + (top - one["Y"]), along + (left - one["X"])
+    u, v = right * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - right * np.sin(turn)
+    around[(u / major) ** 2 + (v / minor) ** 2 < 1] = number

@@ -6,8 +6,8 @@ own, so the coefficients look like Gaia's and carry the same kind of information
 
 1. photons per second and Å: f_λ λ / (hc) × area × response of gaiadr3-BP or -RP (speclite), normalised so that their
    sum is the flux in e⁻/s that belongs to the AB magnitude and zero point of that band;
-2. on the axis u = 60 × (1/λ_red − 1/λ) / (1/λ_red − 1/λ_blue), which runs from red to blue over 6900 … 3300 Å (BP)
-   or 10800 … 6300 Å (RP), and is as uneven in λ as a prism;
+2. on the axis u = 8 + 44 × (1/λ − 1/λ_red) / (1/λ_blue − 1/λ_red), which runs from red to blue, λ = 6900 … 3300 Å
+   (BP) or 10800 … 6300 Å (RP) at u = 8 … 52, and is as uneven in λ as a prism;
 3. smeared by a Gaussian of σ = 1.3 in u;
 4. projected on the first 55 Hermite functions φ_n((u − 30) / 2.6), orthonormal in u;
 5. with photon noise of 40 transits of 4 s: an error per coefficient √(Σ N φ_n²) / time, N counted per step of u.
@@ -74,7 +74,7 @@ def dispersed(light: Light, band: str) -> Float[np.ndarray, " u"]:
     wave, flux = light.coarse
     through = curve(f"gaiadr3-{band}")
     rate = flux.sum(axis=0) * wave * np.interp(wave, through.wavelength_aa, through.response, left=0, right=0)
-    at = 1 / (1 / red + _U / 60 * (1 / blue - 1 / red))
+    at = 1 / (1 / red + (_U - 8) / 44 * (1 / blue - 1 / red))
     per_u = np.interp(at, wave, rate) * at**2  # dλ/du ∝ λ²
     kernel = np.exp(-0.5 * (np.arange(-6, 6 + _STEP / 2, _STEP) / _SPREAD) ** 2)
     smeared = np.convolve(per_u, kernel / kernel.sum(), mode="same")
