@@ -29,7 +29,7 @@ def colour(flux: np.ndarray, bands: tuple[int, int, int], faint: tuple[float, fl
     """Lupton et al. 2004's colours: hue kept, brightness through asinh."""
     planes = np.stack([flux[band] / scale for band, scale in zip(bands, faint, strict=True)], axis=-1)
     mean = np.maximum(planes.mean(axis=-1, keepdims=True), 1e-6)
-    shown = planes * np.arcsinh(10 * mean) / (10 * mean) * 0.55
+    shown = planes / mean * np.arcsinh(10 * mean) / 3
     return np.clip(shown / np.maximum(shown.max(axis=-1, keepdims=True), 1), 0, 1)
 
 
@@ -37,14 +37,15 @@ def twelve(seen, axes) -> None:
     """Pictures, spectra, truth."""
     truth = seen["truth"]
     for row, (picture, plot) in enumerate(axes):
-        picture.imshow(colour(seen["image"].flux[row], (3, 1, 0), (0.12, 0.06, 0.035)), origin="lower")
+        picture.imshow(colour(seen["image"].flux[row], (3, 1, 0), (0.55, 0.28, 0.17)), origin="lower")
         picture.axis("off")
         spectrum = seen["spectrum"]
         good = spectrum.good[row]
-        flux = np.where(good, spectrum.flux[row], np.nan)
-        smooth = np.convolve(np.nan_to_num(flux), np.ones(5) / 5, "same")
+        pixel = np.arange(len(good))
+        flux = np.interp(pixel, pixel[good], spectrum.flux[row][good])
+        smooth = np.convolve(flux, np.ones(5) / 5, "same")
         plot.plot(spectrum.wavelength_aa[row], smooth, color="0.15", lw=0.4)
-        low, high = np.nanpercentile(smooth, [0.5, 99.7])
+        low, high = np.percentile(smooth, [0.5, 99.7])
         plot.set_ylim(min(low, 0), high * 1.15)
         plot.set_xlim(3600, 9824)
         plot.tick_params(labelsize=5)
@@ -68,9 +69,9 @@ def chosen(sky: MockSky) -> np.ndarray:
     seen = sky.population.truth(np.arange(len(sky)))
     large = ~seen.is_star & (seen.half_light_arcsec > 1.8)
     kinds = [
-        large & (seen.arms == 2) & (seen.inclination_deg < 50) & (seen.half_light_arcsec > 3),
-        large & (seen.arms == 2) & (seen.bar_fraction > 0) & (seen.inclination_deg < 60),
-        large & (seen.arms > 2) & (seen.inclination_deg < 60),
+        large & (seen.arms == 2) & (seen.inclination_deg < 45) & (seen.half_light_arcsec > 5),
+        large & (seen.arms == 2) & (seen.bar_fraction > 0) & (seen.inclination_deg < 45) & (seen.half_light_arcsec > 3.5),
+        large & (seen.arms > 2) & (seen.inclination_deg < 60) & (seen.half_light_arcsec > 4),
         large & (seen.bulge_mass_fraction == 1),
         large & (seen.log_ssfr < -11.3) & (seen.bulge_mass_fraction < 1),
         large & seen.is_edge_on & (seen.log_ssfr > -11),
@@ -114,8 +115,8 @@ def distributions(axes, data: Path, number: int) -> None:
     lines = (middle["r"] < 19.5) & (middle["redshift"] > 0.06) & (middle["redshift"] < 0.3)
 
     def both(axis, mock, real, bins, title) -> None:
-        axis.hist(real, bins, density=True, color=REAL, alpha=0.35, label="real")
-        axis.hist(mock, bins, density=True, color=MOCK, histtype="step", lw=1.5, label="mock")
+        axis.hist(real, bins, weights=np.full(len(real), 1 / len(real)), color=REAL, alpha=0.35, label="real")
+        axis.hist(mock, bins, weights=np.full(len(mock), 1 / len(mock)), color=MOCK, histtype="step", lw=1.5, label="mock")
         axis.set_title(title, fontsize=8)
         axis.tick_params(labelsize=6)
         axis.legend(fontsize=6)
@@ -139,12 +140,12 @@ def distributions(axes, data: Path, number: int) -> None:
     flat[5].set(yscale="log", xlim=(7.5, 12), ylim=(0.3, 40))
     flat[5].set_title("half-light kpc against log mass (lines: van der Wel+14, z = 0.25)", fontsize=7)
     widths = np.linspace(-1, 2.5, 36)
-    halpha = np.log10(np.maximum(middle["Halpha"][lines], 0.11))
-    real = np.log10(np.where(np.isnan(desi["ew_halpha"]), 0.2, np.maximum(desi["ew_halpha"], 0.11)))
+    halpha = np.log10(middle["Halpha"][lines])
+    real = np.log10(np.where(np.isnan(desi["ew_halpha"]), 1e-3, desi["ew_halpha"]))
     both(flat[6], halpha, real, widths, "log EW Hα / Å, z = 0.06 … 0.3 (DESI)")
     for line, mine, axis in (("oiii_5007", "OIII_5007", flat[7]), ("hbeta", "Hbeta", flat[8]), ("oii_doublet", "", flat[9])):
         ours = middle[mine] if mine else middle["OII_3726"] + middle["OII_3729"]
-        theirs = np.where(np.isnan(desi[f"ew_{line}"]), 0.2, np.maximum(desi[f"ew_{line}"], 0.11))
+        theirs = np.where(np.isnan(desi[f"ew_{line}"]), 1e-3, np.maximum(desi[f"ew_{line}"], 1e-3))
         both(axis, np.log10(np.maximum(ours[lines], 0.11)), np.log10(theirs), widths, f"log EW {line} / Å (DESI)")
     with np.errstate(all="ignore"):
         x = np.log10(desi["ew_nii_6584"] / desi["ew_halpha"]), np.log10(middle["NII_6584"] / middle["Halpha"])[lines]
@@ -167,12 +168,12 @@ def main() -> None:
     words.add_argument("out", type=Path)
     words.add_argument("--galaxies", type=int, default=1500)
     asked = words.parse_args()
-    figure = plt.figure(figsize=(13, 19), dpi=110)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.3, 1])
-    grid = upper.subplots(6, 4, gridspec_kw=dict(width_ratios=[1, 2.2, 1, 2.2], hspace=0.35, wspace=0.12))
-    sky = MockSky(objects=3000, population=Population(seed=11, faintest_r_mag=18.5))
+    figure = plt.figure(figsize=(14, 19), dpi=110)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.6, 1])
+    grid = upper.subplots(6, 4, gridspec_kw=dict(width_ratios=[1, 1.6, 1, 1.6], hspace=0.25, wspace=0.1, top=0.97, bottom=0.02, left=0.02, right=0.98))
+    sky = MockSky(objects=3000, population=Population(seed=11, faintest_r_mag=17.8))
     twelve(sky.take(chosen(sky)), [(grid[i % 6, 2 * (i // 6)], grid[i % 6, 2 * (i // 6) + 1]) for i in range(12)])
-    distributions(lower.subplots(3, 4, gridspec_kw=dict(hspace=0.35)), asked.data, asked.galaxies)
+    distributions(lower.subplots(3, 4, gridspec_kw=dict(hspace=0.3, top=0.95, bottom=0.03, left=0.04, right=0.98)), asked.data, asked.galaxies)
     figure.savefig(asked.out, bbox_inches="tight")
 
 

@@ -74,8 +74,8 @@ def abundance(log_mass: np.ndarray, redshift: np.ndarray) -> Float[np.ndarray, "
     et al. 2013 (ApJ 767, 50): since z = 1 the star-forming ones became twice, the quiescent ones three times as many.
     """
     then = (1 + redshift) ** -1.2
-    forming = _schechter(log_mass, 10.6, 1.0e-3 * then, 0.0) + _schechter(log_mass, 10.6, 0.95e-3 * then, -1.4)
-    quiescent = _schechter(log_mass, 10.76, 3.4e-3 * (1 + redshift) ** -1.8, -0.45)
+    forming = _schechter(log_mass, 10.6, 1.2e-3 * then, 0.0) + _schechter(log_mass, 10.6, 1.0e-3 * then, -1.4)
+    quiescent = _schechter(log_mass, 10.7, 2.4e-3 * (1 + redshift) ** -1.6, -0.45)
     return np.stack(np.broadcast_arrays(forming, quiescent))
 
 
