@@ -13,8 +13,8 @@ libraries we take
 - mastarhc_v2_noism (Rubin et al. 2024; stars of MaStar, Yan et al. 2019, ApJ 883, 175): the stars.
 
 Nothing there is blue enough, so below 3326 Å (stars: 3640 Å) the spectrum goes on as a black body of the turn-off's
-temperature times (λ/λ₀)^p: p grows from 0 above 9000 K to 6 below 6000 K, which is what lines take from the Sun between
-3300 and 2500 Å. Above 10,300 Å the slope of the last 400 Å goes on.
+temperature times (λ/λ₀)^p: p grows from 0 above 9000 K to 9 below 6000 K. Lines take (λ/λ₀)^6 from the Sun between 3300
+and 2500 Å; with 9 the u − g of red galaxies is that of SDSS. Above 10,300 Å the slope of the last 400 Å goes on.
 """
 
 import sys
@@ -44,7 +44,9 @@ def spectrum(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def vacuum(air_aa: np.ndarray) -> np.ndarray:
     """Morton 2000 (ApJS 130, 403), as adopted by the IAU."""
     s = (1e4 / air_aa) ** 2
-    return air_aa * (1.00008336624212083 + 0.02408926869968 / (130.1065924522 - s) + 0.0001599740894897 / (38.92568793293 - s))
+    return air_aa * (
+        1.00008336624212083 + 0.02408926869968 / (130.1065924522 - s) + 0.0001599740894897 / (38.92568793293 - s)
+    )
 
 
 def planck(kelvin: float) -> np.ndarray:
@@ -53,7 +55,7 @@ def planck(kelvin: float) -> np.ndarray:
 
 def bluer(flux: np.ndarray, kelvin: float, edge: float) -> np.ndarray:
     """With a black body, blanketed by lines, below `edge`."""
-    model = planck(kelvin) * (WAVE / edge) ** (6 * np.clip((9000 - kelvin) / 3000, 0, 1))
+    model = planck(kelvin) * (WAVE / edge) ** (9 * np.clip((9000 - kelvin) / 3000, 0, 1))
     near = (edge <= WAVE) & (edge + 40 > WAVE)
     return np.where(edge > WAVE, model * np.median(flux[near] / model[near]), flux)
 

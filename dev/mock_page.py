@@ -56,8 +56,8 @@ def twelve(seen, axes) -> None:
             kind += [f"{truth['arms'][row]:.0f} arms"] if truth["arms"][row] else []
             kind += ["bar"] if truth["bar_fraction"][row] else []
             words = (
-                f"z = {truth['redshift'][row]:.3f}, r = {truth['r_mag'][row]:.1f}, log M = {truth['log_mass'][row]:.1f}, "
-                f"log sSFR = {truth['log_ssfr'][row]:.1f}\n"
+                f"z = {truth['redshift'][row]:.3f}, r = {truth['r_mag'][row]:.1f}, "
+                f"log M = {truth['log_mass'][row]:.1f}, log sSFR = {truth['log_ssfr'][row]:.1f}\n"
                 f"age {truth['age_gyr'][row]:.1f} Gyr, B/T {truth['bulge_fraction'][row]:.2f}, "
                 f"{truth['half_light_arcsec'][row]:.1f}″, q {truth['axis_ratio'][row]:.2f} {' '.join(kind)}"
             )
@@ -70,7 +70,11 @@ def chosen(sky: MockSky) -> np.ndarray:
     large = ~seen.is_star & (seen.half_light_arcsec > 1.8)
     kinds = [
         large & (seen.arms == 2) & (seen.inclination_deg < 45) & (seen.half_light_arcsec > 5),
-        large & (seen.arms == 2) & (seen.bar_fraction > 0) & (seen.inclination_deg < 45) & (seen.half_light_arcsec > 3.5),
+        large
+        & (seen.arms == 2)
+        & (seen.bar_fraction > 0)
+        & (seen.inclination_deg < 45)
+        & (seen.half_light_arcsec > 3.5),
         large & (seen.arms > 2) & (seen.inclination_deg < 60) & (seen.half_light_arcsec > 4),
         large & (seen.bulge_mass_fraction == 1),
         large & (seen.log_ssfr < -11.3) & (seen.bulge_mass_fraction < 1),
@@ -100,64 +104,79 @@ def sample(limit: float, number: int) -> dict[str, np.ndarray]:
     return vars(seen) | dict(zip("ugriz", mag.T, strict=True)) | dict(zip(NAMES, widths.T, strict=True))
 
 
-def distributions(axes, data: Path, number: int) -> None:
-    """Mock and real, side by side."""
+def table(path: Path) -> dict[str, np.ndarray]:
+    """A real catalogue."""
+    rows = pq.read_table(path)
+    return {column: rows[column].to_numpy() for column in rows.column_names}
 
-    def table(name: str) -> dict[str, np.ndarray]:
-        rows = pq.read_table(data / name)
-        return {column: rows[column].to_numpy() for column in rows.column_names}
 
-    mgs, deep = table("catalogs/sdss_mgs_photoz_train.parquet"), table("catalogs/zcosmos_bright20k.parquet")
-    desi = table("desi_sv3_bgs_ew/desi_sv3_bgs_ew.parquet")
-    deep = {name: value[(deep["cc"] >= 3) & (deep["cc"] < 5) & (deep["zpec"] > 0.01)] for name, value in deep.items()}
-    bright, middle, faint = sample(17.77, number), sample(20.0, number), sample(23.3, number)
-    deepest = faint["i"] < 22.5
-    lines = (middle["r"] < 19.5) & (middle["redshift"] > 0.06) & (middle["redshift"] < 0.3)
+def both(axis, mock, real, bins, title) -> None:
+    """Shares of all objects; those off the axis count too."""
+    axis.hist(real, bins, weights=np.full(len(real), 1 / len(real)), color=REAL, alpha=0.35, label="real")
+    axis.hist(mock, bins, weights=np.full(len(mock), 1 / len(mock)), color=MOCK, histtype="step", lw=1.5, label="mock")
+    axis.set_title(title, fontsize=8)
+    axis.legend(fontsize=6)
 
-    def both(axis, mock, real, bins, title) -> None:
-        axis.hist(real, bins, weights=np.full(len(real), 1 / len(real)), color=REAL, alpha=0.35, label="real")
-        axis.hist(mock, bins, weights=np.full(len(mock), 1 / len(mock)), color=MOCK, histtype="step", lw=1.5, label="mock")
-        axis.set_title(title, fontsize=8)
-        axis.tick_params(labelsize=6)
-        axis.legend(fontsize=6)
 
-    flat = axes.ravel()
-    both(flat[0], bright["redshift"], mgs["zs"], np.linspace(0, 0.35, 36), "z of SDSS main galaxies (r < 17.77)")
-    both(flat[1], faint["redshift"][deepest], deep["zpec"], np.linspace(0, 1.5, 31), "z of zCOSMOS (i < 22.5)")
-    both(flat[2], bright["g"] - bright["r"], mgs["g-r"], np.linspace(0, 1.6, 41), "g − r of SDSS main galaxies")
-    both(flat[3], bright["u"] - bright["g"], mgs["u-g"], np.linspace(0.2, 2.6, 41), "u − g of SDSS main galaxies")
-    flat[4].scatter(mgs["r"], mgs["g-r"], s=1, color=REAL, alpha=0.4)
-    flat[4].scatter(bright["r"], bright["g"] - bright["r"], s=1, color=MOCK, alpha=0.6)
-    flat[4].set(xlim=(14, 17.8), ylim=(0, 1.6))
-    flat[4].set_title("g − r against r", fontsize=8)
+def samples(axes, data: Path, bright, faint) -> None:
+    """Redshifts and colours beside SDSS and zCOSMOS."""
+    mgs, deep = (table(data / f"catalogs/{name}.parquet") for name in ("sdss_mgs_photoz_train", "zcosmos_bright20k"))
+    secure = (deep["cc"] >= 3) & (deep["cc"] < 5) & (deep["zpec"] > 0.01)
+    redshift = faint["redshift"][faint["i"] < 22.5]
+    both(axes[0], bright["redshift"], mgs["zs"], np.linspace(0, 0.35, 36), "z of SDSS main galaxies (r < 17.77)")
+    both(axes[1], redshift, deep["zpec"][secure], np.linspace(0, 1.5, 31), "z of zCOSMOS (i < 22.5)")
+    both(axes[2], bright["g"] - bright["r"], mgs["g-r"], np.linspace(0, 1.6, 41), "g − r of SDSS main galaxies")
+    both(axes[3], bright["u"] - bright["g"], mgs["u-g"], np.linspace(0.2, 2.6, 41), "u − g of SDSS main galaxies")
+    axes[4].scatter(mgs["r"], mgs["g-r"], s=1, color=REAL, alpha=0.4)
+    axes[4].scatter(bright["r"], bright["g"] - bright["r"], s=1, color=MOCK, alpha=0.6)
+    axes[4].set(xlim=(14, 17.8), ylim=(0, 1.6))
+    axes[4].set_title("g − r against r", fontsize=8)
+
+
+def bodies(sizes, rates, middle) -> None:
+    """Size and star formation against mass."""
     late = middle["log_ssfr"] > -11
     for kind, tint in ((late, "#3d7ea6"), (~late, "#a63d3d")):
-        flat[5].scatter(middle["log_mass"][kind], middle["half_light_kpc"][kind], s=1.5, color=tint)
+        sizes.scatter(middle["log_mass"][kind], middle["half_light_kpc"][kind], s=1.5, color=tint)
     mass = np.linspace(9, 11.6)
-    flat[5].plot(mass, 10 ** (0.86 + 0.25 * (mass - np.log10(5e10))), color="#3d7ea6", lw=1)
+    sizes.plot(mass, 10 ** (0.86 + 0.25 * (mass - np.log10(5e10))), color="#3d7ea6", lw=1)
     heavy = mass[mass > 10.3]
-    flat[5].plot(heavy, 10 ** (0.60 + 0.75 * (heavy - np.log10(5e10))), color="#a63d3d", lw=1)
-    flat[5].set(yscale="log", xlim=(7.5, 12), ylim=(0.3, 40))
-    flat[5].set_title("half-light kpc against log mass (lines: van der Wel+14, z = 0.25)", fontsize=7)
-    widths = np.linspace(-1, 2.5, 36)
-    halpha = np.log10(middle["Halpha"][lines])
-    real = np.log10(np.where(np.isnan(desi["ew_halpha"]), 1e-3, desi["ew_halpha"]))
-    both(flat[6], halpha, real, widths, "log EW Hα / Å, z = 0.06 … 0.3 (DESI)")
-    for line, mine, axis in (("oiii_5007", "OIII_5007", flat[7]), ("hbeta", "Hbeta", flat[8]), ("oii_doublet", "", flat[9])):
-        ours = middle[mine] if mine else middle["OII_3726"] + middle["OII_3729"]
-        theirs = np.where(np.isnan(desi[f"ew_{line}"]), 1e-3, np.maximum(desi[f"ew_{line}"], 1e-3))
-        both(axis, np.log10(np.maximum(ours[lines], 0.11)), np.log10(theirs), widths, f"log EW {line} / Å (DESI)")
+    sizes.plot(heavy, 10 ** (0.60 + 0.75 * (heavy - np.log10(5e10))), color="#a63d3d", lw=1)
+    sizes.set(yscale="log", xlim=(7.5, 12), ylim=(0.3, 40))
+    sizes.set_title("half-light kpc against log mass (lines: van der Wel+14)", fontsize=7)
+    rates.scatter(middle["log_mass"], middle["log_ssfr"], s=1.5, color=MOCK)
+    rates.set(xlim=(8, 12), ylim=(-13.5, -8.3))
+    rates.set_title("mock: log sSFR against log mass, r < 20", fontsize=7)
+
+
+def emission(axes, data: Path, middle) -> None:
+    """Widths and ratios of lines beside DESI."""
+    desi = table(data / "desi_sv3_bgs_ew/desi_sv3_bgs_ew.parquet")
+    alike = (middle["r"] < 19.5) & (middle["redshift"] > 0.06) & (middle["redshift"] < 0.3)
+    mock = {name: middle[name][alike] for name in NAMES}
+    mock["OII"] = mock["OII_3726"] + mock["OII_3729"]
+    pairs = (("halpha", "Halpha"), ("oiii_5007", "OIII_5007"), ("hbeta", "Hbeta"), ("oii_doublet", "OII"))
+    for axis, (line, name) in zip(axes, pairs, strict=False):
+        real = np.nan_to_num(desi[f"ew_{line}"], nan=1e-3)
+        title = f"log EW {line} / Å (DESI, z = 0.06 … 0.3)"
+        both(axis, np.log10(mock[name]), np.log10(np.maximum(real, 1e-3)), np.linspace(-1, 2.5, 36), title)
     with np.errstate(all="ignore"):
-        x = np.log10(desi["ew_nii_6584"] / desi["ew_halpha"]), np.log10(middle["NII_6584"] / middle["Halpha"])[lines]
-        y = np.log10(desi["ew_oiii_5007"] / desi["ew_hbeta"]), np.log10(middle["OIII_5007"] / middle["Hbeta"])[lines]
-    strong = desi["ew_halpha"] > 3, middle["Halpha"][lines] > 3
-    flat[10].scatter(x[0][strong[0]][:6000], y[0][strong[0]][:6000], s=0.5, color=REAL, alpha=0.4)
-    flat[10].scatter(x[1][strong[1]], y[1][strong[1]], s=2, color=MOCK)
-    flat[10].set(xlim=(-1.8, 0.6), ylim=(-1.2, 1.2))
-    flat[10].set_title("BPT, EW Hα > 3 Å: [O III]/Hβ against [N II]/Hα", fontsize=7)
-    flat[11].scatter(middle["log_mass"], middle["log_ssfr"], s=1.5, color=MOCK)
-    flat[11].set(xlim=(8, 12), ylim=(-13.5, -8.3))
-    flat[11].set_title("mock: log sSFR against log mass, r < 20", fontsize=7)
+        x = np.log10(desi["ew_nii_6584"] / desi["ew_halpha"]), np.log10(mock["NII_6584"] / mock["Halpha"])
+        y = np.log10(desi["ew_oiii_5007"] / desi["ew_hbeta"]), np.log10(mock["OIII_5007"] / mock["Hbeta"])
+    strong = desi["ew_halpha"] > 3, mock["Halpha"] > 3
+    axes[4].scatter(x[0][strong[0]][:6000], y[0][strong[0]][:6000], s=0.5, color=REAL, alpha=0.4)
+    axes[4].scatter(x[1][strong[1]], y[1][strong[1]], s=2, color=MOCK)
+    axes[4].set(xlim=(-1.8, 0.6), ylim=(-1.2, 1.2))
+    axes[4].set_title("EW Hα > 3 Å: [O III]/Hβ against [N II]/Hα", fontsize=7)
+
+
+def distributions(axes, data: Path, number: int) -> None:
+    """Mock and real, side by side."""
+    flat = axes.ravel()
+    samples(flat[:5], data, sample(17.77, number), sample(23.3, number))
+    middle = sample(20.0, number)
+    bodies(flat[5], flat[11], middle)
+    emission(flat[6:11], data, middle)
     for axis in flat:
         axis.tick_params(labelsize=6)
 
@@ -170,10 +189,20 @@ def main() -> None:
     asked = words.parse_args()
     figure = plt.figure(figsize=(14, 19), dpi=110)
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.6, 1])
-    grid = upper.subplots(6, 4, gridspec_kw=dict(width_ratios=[1, 1.6, 1, 1.6], hspace=0.25, wspace=0.1, top=0.97, bottom=0.02, left=0.02, right=0.98))
+    grid = upper.subplots(
+        6,
+        4,
+        gridspec_kw=dict(
+            width_ratios=[1, 1.6, 1, 1.6], hspace=0.25, wspace=0.1, top=0.97, bottom=0.02, left=0.02, right=0.98
+        ),
+    )
     sky = MockSky(objects=3000, population=Population(seed=11, faintest_r_mag=17.8))
     twelve(sky.take(chosen(sky)), [(grid[i % 6, 2 * (i // 6)], grid[i % 6, 2 * (i // 6) + 1]) for i in range(12)])
-    distributions(lower.subplots(3, 4, gridspec_kw=dict(hspace=0.3, top=0.95, bottom=0.03, left=0.04, right=0.98)), asked.data, asked.galaxies)
+    distributions(
+        lower.subplots(3, 4, gridspec_kw=dict(hspace=0.3, top=0.95, bottom=0.03, left=0.04, right=0.98)),
+        asked.data,
+        asked.galaxies,
+    )
     figure.savefig(asked.out, bbox_inches="tight")
 
 

@@ -1,15 +1,13 @@
 """The mock sky against its own truth: what is measured in its pictures and spectra is what went in."""
 
+import sys
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
-pytest.importorskip("galsim")
-speclite_filters = pytest.importorskip("speclite.filters")
-
-from omnisky.errors import BadValue
-from omnisky.observe.mock import MockSky, Population, catalogue, cosmos, history, images, spectra, xp
+from omnisky.errors import BadValue, MissingExtra
+from omnisky.observe.mock import MockSky, Population, catalogue, cosmos, history, images, photometry, spectra, xp
 from omnisky.observe.mock.cameras import CAMERAS
 from omnisky.observe.mock.light import Light, fluxes, lit
 from omnisky.observe.mock.lines import NAMES, WAVELENGTH_AA
@@ -17,6 +15,9 @@ from omnisky.observe.mock.photometry import FILTERS, magnitude
 from omnisky.observe.mock.shapes import half_light, inside
 from omnisky.observe.mock.templates import basis, calzetti, cardelli
 from omnisky.observe.mock.truth import Truth
+
+pytest.importorskip("galsim")
+speclite_filters = pytest.importorskip("speclite.filters")
 
 SAMPLE = Population(seed=3)
 
@@ -77,10 +78,20 @@ def test_a_population_that_cannot_be_is_refused(wrong):
         Population(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"cameras": ("hst",)}, {"spectrographs": ("muse",)}, {"objects": 0}, {"footprint": (5000,)}])
+@pytest.mark.parametrize(
+    "wrong", [{"cameras": ("hst",)}, {"spectrographs": ("muse",)}, {"objects": 0}, {"footprint": (5000,)}]
+)
 def test_a_sky_that_cannot_be_is_refused(wrong):
     with pytest.raises(BadValue):
         MockSky(**{"objects": 3} | wrong)
+
+
+def test_without_the_extra_one_is_told_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "speclite", None)
+    monkeypatch.setitem(sys.modules, "galsim", None)
+    for needs in (lambda: photometry.curve.__wrapped__("decam2014-r"), images._galsim.__wrapped__):
+        with pytest.raises(MissingExtra, match="omnisky\\[mock\\]"):
+            needs()
 
 
 # --- the population -----------------------------------------------------------------------------------------------
@@ -105,11 +116,11 @@ def test_galaxies_are_red_or_blue():
     seen = sample.truth(np.arange(400))
     near = seen.take((seen.redshift > 0.03) & (seen.redshift < 0.16))
     mag = magnitude(fluxes(list(lit(near, 5)), "sdss"))
-    colour = mag[:, 1] - mag[:, 2] + 2.5 * np.log10(1)  # observed
+    colour = mag[:, 1] - mag[:, 2]  # observed, through the Milky Way's dust
     red, blue = near.log_ssfr < -11.2, near.log_ssfr > -10.5
     assert 0.75 < np.median(colour[red]) < 1.1
     assert 0.3 < np.median(colour[blue]) < 0.7
-    assert np.median(near.age_gyr[red]) > np.median(near.age_gyr[blue]) + 2
+    assert np.median(near.age_gyr[red]) > np.median(near.age_gyr[blue]) + 1.5
 
 
 def test_heavy_galaxies_are_large_and_disc_galaxies_larger(seen):
@@ -184,7 +195,9 @@ def test_the_spectrum_has_the_flux_of_the_catalogue(seen, light):
     ab = 2.99792458e18 * 3.631e-20 / tool.wavelength_aa**2 / 1e-17 / 1e9
     for one in light:
         ours = (spectra.clean(one, tool) * response * tool.wavelength_aa).sum()
-        assert ours / (ab * response * tool.wavelength_aa).sum() == pytest.approx(one.band("legacysurvey", "r").sum(), rel=0.01)
+        assert ours / (ab * response * tool.wavelength_aa).sum() == pytest.approx(
+            one.band("legacysurvey", "r").sum(), rel=0.01
+        )
     share = spectra.in_fibre(rows, tool)
     assert ((share > 0) & (share <= 1)).all() and (share[rows.is_star] == 1).all()
 
@@ -225,7 +238,7 @@ def test_doublets_have_the_ratios_of_atomic_physics(light):
     at = {name: flux[there] for name, flux in at.items()}
     assert np.allclose((at["OIII_5007"] / at["OIII_4959"]), 2.98, rtol=0.01)
     assert np.allclose((at["NII_6584"] / at["NII_6548"]), 3.05, rtol=0.01)
-    sulphur = (at["SII_6716"] / at["SII_6731"])
+    sulphur = at["SII_6716"] / at["SII_6731"]
     assert ((sulphur > 0.85) & (sulphur < 1.5)).all()
     assert ((at["Halpha"] / at["Hbeta"]) > 2.8).all()  # case B, and dust only raises it
 
@@ -378,7 +391,9 @@ def test_every_modality_of_aion_is_there(sky):
         *("phot_g_mean_flux", "phot_bp_mean_flux", "phot_rp_mean_flux"),
     ]
     assert set(wanted) <= set(seen["scalars"].names)
-    assert {"image", "image_hsc", "spectrum", "spectrum_sdss", "bp", "rp", "neighbours", "segmentation"} <= set(seen.parts)
+    assert {"image", "image_hsc", "spectrum", "spectrum_sdss", "bp", "rp", "neighbours", "segmentation"} <= set(
+        seen.parts
+    )
     assert seen["image"].bands == ("g", "r", "i", "z") and seen["image_hsc"].bands == ("g", "r", "i", "z", "y")
     assert seen["bp"].values.shape == (2, 55)
 
@@ -413,7 +428,9 @@ def test_ellipticities_are_the_tractors():
 def test_batches_are_cells_of_the_footprint():
     from omnisky.observe.sky import cells
 
-    sky = MockSky(objects=10, population=SAMPLE, cameras=(), spectrographs=(), objects_per_cell=4, footprint=(100, 2000))
+    sky = MockSky(
+        objects=10, population=SAMPLE, cameras=(), spectrographs=(), objects_per_cell=4, footprint=(100, 2000)
+    )
     batches = list(sky.batches())
     assert [len(one) for one in batches] == [6, 4]
     assert [np.unique(cells(one, 4)).tolist() for one in batches] == [[100], [2000]]
@@ -425,3 +442,29 @@ def test_distances_are_astropys():
 
     area = 4 * np.pi * Planck18.luminosity_distance(0.5).cgs.value ** 2
     assert cosmos.dilution(np.array(0.5)) == pytest.approx(3.828e33 / area / 1.5 * 1e17, rel=1e-3)
+
+
+# --- on disk ------------------------------------------------------------------------------------------------------
+
+
+def test_a_sky_on_disk_is_the_sky_and_goes_on_where_it_stopped(tmp_path):
+    from omnisky.errors import StorageError
+    from omnisky.observe.mmu import MMUHdf5
+    from omnisky.observe.mock import build
+
+    small = {"population": SAMPLE, "objects_per_cell": 2, "footprint": (100, 2000)}
+    sky = MockSky(objects=5, gaia_xp=True, **small)
+    paths = list(build(sky, tmp_path / "mock", workers=1))
+    assert len(paths) == 2
+    before = [path.stat().st_mtime_ns for path in paths]
+    paths[1].unlink()
+    again = list(build(sky, tmp_path / "mock", workers=1))
+    assert again == paths and paths[0].stat().st_mtime_ns == before[0] and paths[1].exists()
+    back = MMUHdf5(tmp_path / "mock")
+    got = back.take(np.arange(len(back)))
+    want = sky.take([int(name.rsplit("-", 1)[1]) for name in got.object_id])
+    assert np.array_equal(got["image"].flux, want["image"].flux)
+    assert np.array_equal(got["spectrum"].flux, want["spectrum"].flux)
+    assert np.array_equal(got["scalars"]["Z"], want["scalars"]["Z"])
+    with pytest.raises(StorageError):
+        list(build(MockSky(objects=7, **small), tmp_path / "mock", workers=1))

@@ -36,7 +36,7 @@ _WISE_HZ = 2.99792458e18 / np.array([33526.0, 46028.0, 115608.0, 220883.0])
 
 def ellipticity(
     axis_ratio: Float[np.ndarray, "*source"], position_angle_deg: Float[np.ndarray, "*source"]
-) -> Float[np.ndarray, "2 *source"]:
+) -> Float[np.ndarray, 2 * source]:
     """The Tractor's e1, e2: (1 − q) / (1 + q) times cos and sin of twice the position angle. 0 for stars."""
     size = np.nan_to_num((1 - axis_ratio) / (1 + axis_ratio))
     twice = 2 * np.radians(np.nan_to_num(position_angle_deg))
@@ -61,7 +61,9 @@ def measured(
     seen: Truth, true: Float[np.ndarray, "object band"], camera: Camera, seed: int
 ) -> Float[np.ndarray, "object band"]:
     """Fluxes with the noise of sky and photons over the object's area, nanomaggies."""
-    sigma = np.sqrt(sky_sigma(camera) ** 2 * area_px(seen, camera, seed) + np.maximum(true, 0) / np.array(camera.photons))
+    sigma = np.sqrt(
+        sky_sigma(camera) ** 2 * area_px(seen, camera, seed) + np.maximum(true, 0) / np.array(camera.photons)
+    )
     lots = [generator(seed, int(i), Use.CATALOGUE, camera.number).standard_normal(true.shape[1]) for i in seen.index]
     return true + sigma * np.stack(lots)
 
@@ -173,14 +175,14 @@ def neighbours(seen: Truth, light: Sequence[Light], camera: Camera, seed: int) -
     values = np.full((len(seen), MOST_NEIGHBOURS, len(names)), np.nan)
     middle = (camera.size_px - 1) / 2
     e1, e2 = total_ellipticity(seen)
-    own = np.stack([_types(seen), seen.half_light_arcsec, e1, e2, np.full(len(seen), middle), np.full(len(seen), middle)], 1)
+    own = np.stack(
+        [_types(seen), seen.half_light_arcsec, e1, e2, np.full(len(seen), middle), np.full(len(seen), middle)], 1
+    )
     values[:, 0] = np.concatenate([fluxes(light, camera.name), own], axis=1)
     for row, index in enumerate(seen.index.tolist()):
         sources = in_view(index, camera, seed, MOST_NEIGHBOURS - 1)
         values[row, 1 : 1 + len(sources)] = _listed(sources, camera)
-    return Neighbours(
-        values=values, names=names, units=units, survey=camera.name, good=~np.isnan(values[:, :, 0])
-    )
+    return Neighbours(values=values, names=names, units=units, survey=camera.name, good=~np.isnan(values[:, :, 0]))
 
 
 def _types(seen: Truth) -> Float[np.ndarray, " object"]:
@@ -214,7 +216,10 @@ def _paint(
     label: Integer[np.ndarray, "height width"], number: int, one: dict[str, float], fwhm: float, scale: float
 ) -> None:
     """An ellipse into the map, looking only at the pixels around it."""
-    size, turn = np.hypot(one["SHAPE_E1"], one["SHAPE_E2"]), np.radians(90) + np.arctan2(one["SHAPE_E2"], one["SHAPE_E1"]) / 2
+    size, turn = (
+        np.hypot(one["SHAPE_E1"], one["SHAPE_E2"]),
+        np.radians(90) + np.arctan2(one["SHAPE_E2"], one["SHAPE_E1"]) / 2,
+    )
     major = np.hypot(one["SHAPE_R"], fwhm / 2) / scale
     minor = np.hypot(one["SHAPE_R"] * (1 - size) / (1 + size), fwhm / 2) / scale
     top, left = (max(int(one[axis] - major), 0) for axis in ("Y", "X"))

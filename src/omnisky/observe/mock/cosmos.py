@@ -41,24 +41,24 @@ def _cosmology() -> _Cosmology:
 
 def age_gyr(redshift: Float[np.ndarray, "*object"]) -> Float[np.ndarray, "*object"]:
     """Of the Universe then."""
-    return np.interp(redshift, _Z, _cosmology().age_gyr)
+    return np.asarray(np.interp(redshift, _Z, _cosmology().age_gyr))
 
 
 def kpc_per_arcsec(redshift: Float[np.ndarray, "*object"]) -> Float[np.ndarray, "*object"]:
     """Proper length that spans an arcsec."""
-    return np.interp(redshift, _Z, _cosmology().kpc_per_arcsec)
+    return np.asarray(np.interp(redshift, _Z, _cosmology().kpc_per_arcsec))
 
 
 def distance_modulus(redshift: Float[np.ndarray, "*object"]) -> Float[np.ndarray, "*object"]:
     """mag; infinitely near at z = 0."""
     with np.errstate(divide="ignore"):
-        return 5 * np.log10(np.interp(redshift, _Z, _cosmology().distance_mpc)) + 25
+        return np.asarray(5 * np.log10(np.interp(redshift, _Z, _cosmology().distance_mpc)) + 25)
 
 
 def dilution(redshift: Float[np.ndarray, "*object"]) -> Float[np.ndarray, "*object"]:
     """L☉ Å⁻¹ in the rest frame → 1e-17 erg s⁻¹ cm⁻² Å⁻¹ at λ (1 + z): f_λ = L_λ / (4π D_L² (1 + z))."""
     distance_cm = np.interp(redshift, _Z, _cosmology().distance_mpc) * CM_PER_MPC
-    return SOLAR_ERG_S / (4 * np.pi * distance_cm**2 * (1 + redshift)) * 1e17
+    return np.asarray(SOLAR_ERG_S / (4 * np.pi * distance_cm**2 * (1 + redshift)) * 1e17)
 
 
 def _schechter(log_mass: np.ndarray, knee: float, density: np.ndarray | float, slope: float) -> np.ndarray:
@@ -67,7 +67,7 @@ def _schechter(log_mass: np.ndarray, knee: float, density: np.ndarray | float, s
     return np.log(10) * density * x ** (1 + slope) * np.exp(-x)
 
 
-def abundance(log_mass: np.ndarray, redshift: np.ndarray) -> Float[np.ndarray, "2 *cell"]:
+def abundance(log_mass: np.ndarray, redshift: np.ndarray) -> Float[np.ndarray, 2 * cell]:
     """Mpc⁻³ dex⁻¹ of star-forming (0) and of quiescent galaxies (1).
 
     Round numbers near those of Baldry et al. 2012 (MNRAS 421, 621), Ilbert et al. 2013 (A&A 556, A55) and Moustakas

@@ -29,9 +29,7 @@ def decline(rate_times_span: Float[np.ndarray, " object"]) -> Float[np.ndarray, 
     return np.interp(-np.log(rate_times_span), -np.log(_RATE), _X)
 
 
-def formed(
-    span_gyr: Float[np.ndarray, " object"], x: Float[np.ndarray, " object"]
-) -> Float[np.ndarray, "object time"]:
+def formed(span_gyr: Float[np.ndarray, " object"], x: Float[np.ndarray, " object"]) -> Float[np.ndarray, "object time"]:
     """Share of the mass that formed in each bin of lookback time."""
     edge = np.clip((span_gyr[:, None] - _LOOKBACK) / span_gyr[:, None], 0, 1) * x[:, None]
     before = 1 - (1 + edge) * np.exp(-edge)  # mass formed up to then, × 1/τ²

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Num
 
 from omnisky.errors import MissingExtra
 from omnisky.observe.mock.cameras import Camera
@@ -50,7 +50,7 @@ class Grid:
         profile.drawKImage(image=plane, recenter=False)
         return np.fft.ifftshift(plane.array, axes=0)
 
-    def picture(self, transformed: Complex[np.ndarray, "ky kx"]) -> Float[np.ndarray, "height width"]:
+    def picture(self, transformed: Num[np.ndarray, "ky kx"]) -> Float[np.ndarray, "height width"]:
         """The cut-out."""
         from scipy.fft import irfft2
 
@@ -152,7 +152,9 @@ def galaxy(seen: Truth, row: int, light: Float[np.ndarray, "band 3"], camera: Ca
         yield draw(smooth, (1 - share) * young + (1 - 0.3 * share) * (1 - bar) * disc)
     if companion > 0:
         away, angle = float(seen.companion_arcsec[row]), np.radians(seen.companion_angle_deg[row])
-        other = _turned(_sersic(2.0, 0.6 * float(seen.half_light_arcsec[row])), 0.7, float(seen.companion_angle_deg[row]))
+        other = _turned(
+            _sersic(2.0, 0.6 * float(seen.half_light_arcsec[row])), 0.7, float(seen.companion_angle_deg[row])
+        )
         yield draw(other.shift(-away * np.sin(angle), away * np.cos(angle)), companion * light.sum(axis=1))
 
 
@@ -186,7 +188,7 @@ def in_view(index: int, camera: Camera, seed: int, most: int = 19) -> Sources:
 
 
 def psf_steps(index: int, camera: Camera, seed: int) -> list[int]:
-    """Seeing of one object in each band, in steps of 0.02″: good and bad nights, the same in all bands but for a bit."""
+    """Seeing of one object in each band, in steps of 0.02″: nights are good or bad in all bands, but for a bit."""
     lots = generator(seed, index, Use.IMAGE + camera.number, 1)
     night = lots.normal(0, camera.psf_scatter_dex)
     dex = night + lots.normal(0, 0.3 * camera.psf_scatter_dex, len(camera.bands))

@@ -78,7 +78,7 @@ def _galaxy(seen: Truth, stars: Stars, row: int, seed: int) -> Light:
     galaxy = np.stack([w @ templates.population for w in weights]) * 10 ** (-0.4 * dust[:, None] * law)
     continuum = galaxy.sum(axis=0)
     sfr = 10.0 ** (seen.log_ssfr[row] + seen.log_mass[row])
-    old = 10 ** lots.normal(-0.3, 0.45)
+    old = 10 ** lots.normal(-0.4, 0.45)
     line = lines.luminosities(sfr, float(seen.dust_av_mag[row]), old, rest, continuum, lots)
     sigma = float(seen.velocity_dispersion_km_s[row])
     scale, here = float(cosmos.dilution(np.array(z))), rest * (1 + z)

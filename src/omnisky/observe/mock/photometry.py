@@ -68,10 +68,10 @@ def nanomaggies(
     reference = np.trapezoid(band.response / band.wavelength_aa, band.wavelength_aa) * _AB
     seen = response > 0
     weight = (response * wavelength_aa**2)[seen] * (step * _SPECTRUM_UNIT * 1e9 / reference)
-    return flux[..., seen] @ weight
+    return np.asarray(flux[..., seen] @ weight)
 
 
-def magnitude(flux_nanomaggy: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def magnitude(flux_nanomaggy: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """AB magnitude; NaN for no flux or less."""
     positive = np.where(np.asarray(flux_nanomaggy) > 0, flux_nanomaggy, np.nan)
-    return 22.5 - 2.5 * np.log10(positive)
+    return np.asarray(22.5 - 2.5 * np.log10(positive))

@@ -89,8 +89,10 @@ class Stars:
         rate = 10 ** np.nan_to_num(seen.log_ssfr, nan=-12.0) * 1e9 * history.LIVING
         # What forms now forms in the disc, if there is one.
         share_now = np.where(in_bulge < 1, rate / np.maximum(1 - in_bulge, 0.05), rate)
-        # The lighter of the quiescent galaxies formed later (Thomas et al. 2010, MNRAS 404, 1775).
-        late = np.clip(0.70 + 0.15 * (np.nan_to_num(seen.log_mass) - 10.7), 0.5, 0.9)
+        # The lighter of the quiescent galaxies formed later (Thomas et al. 2010, MNRAS 404, 1775), those that still
+        # form a few stars too.
+        late = 0.78 + 0.15 * (np.nan_to_num(seen.log_mass) - 10.7) - 0.2 * (np.nan_to_num(seen.log_ssfr) + 12.4)
+        late = np.clip(late, 0.5, 0.92)
         since = np.where(rate < 10**-2.2 * history.LIVING, late, 0.9) * epoch - 0.2
         span = np.minimum(since, 1.9 / share_now)
         disc = history.formed(span, history.decline(share_now * span))
@@ -103,7 +105,7 @@ class Stars:
             history.weights(young, metals, templates) * (mass * (1 - in_bulge))[:, None],
         ]
         age = in_bulge * history.mean_age(bulge) + (1 - in_bulge) * history.mean_age(disc)
-        return Stars(*parts, age_gyr=age)
+        return Stars(parts[0], parts[1], parts[2], age)
 
 
 BULGE_DUST, YOUNG_DUST = 0.5, 1.5
@@ -181,8 +183,8 @@ def _ssfr(
 ) -> Float[np.ndarray, " object"]:
     """The main sequence with its spread and a tail into the green valley; the quiescent, with a tail towards it.
 
-    The sequence is that of Speagle et al. 2014 (ApJS 214, 15, eq. 28), 0.15 dex lower, which is what the widths of Hα in
-    DESI's bright survey ask for.
+    The sequence is that of Speagle et al. 2014 (ApJS 214, 15, eq. 28), 0.15 dex lower, which is what the widths of Hα
+    in DESI's bright survey ask for.
     """
     epoch = cosmos.age_gyr(z)
     on_sequence = (0.84 - 0.026 * epoch) * log_mass - (6.66 - 0.11 * epoch) - log_mass
@@ -232,7 +234,9 @@ def _stars(chance: Chances, index: Integer[np.ndarray, " object"], sample: Popul
     log_teff = np.where(chance.happens(0.55), chance.normal(3.58, 0.04), chance.normal(3.75, 0.05))
     which = np.abs(np.log10(templates.teff_k)[None, :] - log_teff[:, None]).argmin(axis=1)
     teff = templates.teff_k[which]
-    absolute = np.interp(np.log10(teff), [3.46, 3.54, 3.60, 3.70, 3.76, 3.82, 3.95, 4.2], [13, 10, 8, 6, 4.6, 3.6, 1.5, 0])
+    absolute = np.interp(
+        np.log10(teff), [3.46, 3.54, 3.60, 3.70, 3.76, 3.82, 3.95, 4.2], [13, 10, 8, 6, 4.6, 3.6, 1.5, 0]
+    )
     distance_modulus = r_mag - absolute - chance.normal(0, 0.3)
     nothing, none = np.full(len(index), np.nan), np.zeros(len(index), dtype=bool)
     columns = {name: nothing for name in Truth.__dataclass_fields__}

@@ -57,7 +57,9 @@ def shapes(
     late, early = _late_kpc(chance, log_mass, z), _early_kpc(chance, log_mass, z)
     arcsec = 1 / cosmos.kpc_per_arcsec(z)
     disc_kpc = np.where(quiescent, np.sqrt(late * early), late)
-    bulge_kpc = np.where(elliptical, early, np.minimum(0.18 * disc_kpc * 10 ** chance.normal(0, 0.12), 0.5 * early + 0.2))
+    bulge_kpc = np.where(
+        elliptical, early, np.minimum(0.18 * disc_kpc * 10 ** chance.normal(0, 0.12), 0.5 * early + 0.2)
+    )
     merger = chance.happens(np.clip(0.035 * (1 + z) ** 2, 0, 0.3))
     arms = np.select([chance.uniform() < p for p in (0.62, 0.78, 0.9)], [2.0, 3.0, 4.0], 1.0)
     pitch = np.clip(chance.normal(19, 6) - 20 * (bulge - 0.15), 6, 40) * np.where(chance.happens(0.5), 1, -1)

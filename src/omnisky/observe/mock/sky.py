@@ -64,7 +64,10 @@ class MockSky:
     """neighbouring numbers that share a cell of the footprint"""
 
     def __post_init__(self) -> None:
-        for name, saw, want in (("cameras", self.cameras, CAMERAS), ("spectrographs", self.spectrographs, SPECTROGRAPHS)):
+        for name, saw, want in (
+            ("cameras", self.cameras, CAMERAS),
+            ("spectrographs", self.spectrographs, SPECTROGRAPHS),
+        ):
             unknown = tuple(one for one in saw if one not in want)
             if unknown:
                 raise BadValue(name, saw=unknown, want=tuple(want))

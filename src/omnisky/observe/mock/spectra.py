@@ -141,7 +141,9 @@ def _lines(light: Light, tool: Spectrograph, width_aa: Float[np.ndarray, " wave"
         sigma = np.hypot(tool.lsf_sigma_pix[pixel] * width_aa[pixel], light.gas_sigma_km_s / LIGHT_KM_S * at)
         first, last = np.searchsorted(tool.edge_aa, [at - 6 * sigma, at + 6 * sigma])
         first, last = max(first - 1, 0), min(last + 1, len(tool.edge_aa))
-        flux[first : last - 1] += strength * np.diff(ndtr((tool.edge_aa[first:last] - at) / sigma)) / width_aa[first : last - 1]
+        flux[first : last - 1] += (
+            strength * np.diff(ndtr((tool.edge_aa[first:last] - at) / sigma)) / width_aa[first : last - 1]
+        )
     return flux
 
 

@@ -14,7 +14,7 @@ _PATCH = 28  # the patchwork of clumps has this many knots on a side of 2 × _RE
 def texture(
     seen: Truth, row: int, fft_px: int, pixel_scale_arcsec: float, lots: np.random.Generator
 ) -> Float[np.ndarray, "fft_px fft_px"] | None:
-    """A pattern of unit sum in FFT order about (−½, −½) pixel, or None: no pattern, too small or too flat to be seen."""
+    """A pattern of unit sum in FFT order about (−½, −½) pixel, or None: nothing there, or too small or flat to see."""
     length = float(seen.disc_arcsec[row]) / 1.678
     flat = float(seen.axis_ratio[row])
     if not seen.arm_strength[row] > 0 or length < pixel_scale_arcsec or seen.inclination_deg[row] > 75:
