@@ -149,6 +149,54 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     show_story(story)
 
 
+@app.command
+def mock(
+    *,
+    objects: int,
+    out: Path,
+    cameras: tuple[str, ...] = ("legacysurvey",),
+    spectrographs: tuple[str, ...] = ("desi",),
+    gaia: bool = False,
+    faintest: float = 20.0,
+    stars: float = 0.1,
+    seed: int = 0,
+    workers: int = 2,
+) -> None:
+    """Make a sky with known truth: images, spectra, catalogues. Called again with the same folder, it goes on.
+
+    Parameters
+    ----------
+    objects
+        How many.
+    out
+        The folder of the files, as the Multimodal Universe has them; `omnisky.read` opens it.
+    cameras
+        legacysurvey, hsc, sdss: any of them.
+    spectrographs
+        desi, sdss: any of them.
+    gaia
+        Low-resolution spectra too, of what is bright enough.
+    faintest
+        r magnitude (AB) of the faintest.
+    stars
+        The share of stars.
+    seed
+        Another seed is another sky.
+    workers
+        Processes.
+    """
+    from omnisky.observe.mock import MockSky, Population, build
+    from omnisky.watch import counting_bar
+
+    population = Population(seed=seed, faintest_r_mag=faintest, stars=stars)
+    sky = MockSky(objects=objects, population=population, cameras=cameras, spectrographs=spectrographs, gaia_xp=gaia)
+    cells = len(sky.cells())
+    with counting_bar("mock sky") as watch:
+        for done, _ in enumerate(build(sky, out, workers=workers), 1):
+            watch(done, cells)
+    print(f"{out}: {objects} objects in {cells} files; read them with omnisky.read({str(out)!r})")
+
+
 evaluate = App(name="evaluate", help="Measure how good models are.")
 app.command(evaluate)
 
