@@ -50,8 +50,10 @@ def sky(n: int) -> Sky:
 
 
 def _answer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    order = np.lexsort((right, left))
-    return np.concatenate([left[order], right[order]])
+    if (np.diff(left) <= 0).any():
+        order = np.lexsort((right, left))
+        left, right = left[order], right[order]
+    return np.concatenate([left, right])
 
 
 # --- ours ---------------------------------------------------------------------------------------------------------

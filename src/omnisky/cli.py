@@ -315,4 +315,10 @@ def crossmatch(
     if json:
         print(dumps(told, ensure_ascii=False))
     else:
-        show_table(("", ""), [(name.replace("_", " "), f"{value}") for name, value in told.items()])
+        show_table(
+            ("", ""),
+            [
+                (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+                for name, value in told.items()
+            ],
+        )

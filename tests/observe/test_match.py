@@ -241,6 +241,18 @@ def test_a_source_that_must_be_read_matches_like_one_in_memory():
     assert len(Places.of(Lazy(left.take([])))) == 0
 
 
+def test_a_source_that_knows_its_places_is_not_read():
+    class Catalogued(Lazy):
+        def take(self, index: object) -> Observation:
+            raise AssertionError("read")
+
+        def catalogue(self) -> Observation:
+            return self._seen
+
+    left, right = sky(100), jittered(sky(100), 3.0)
+    assert pairs(crossmatch(Catalogued(left), Catalogued(right), 2.0)) == pairs(crossmatch(left, right, 2.0))
+
+
 def test_ids_match_where_positions_do_not():
     left = Observation.of(["b", "a", "c"], [1, 2, 3], [0, 0, 0])
     right = Observation.of(["c", "x", "b"], [3, 9, np.nan], [0.001, 0, 0])

@@ -80,7 +80,9 @@ class Places:
 
     @classmethod
     def of(cls, source: Source | Places) -> Places:
-        """Straight from a source that holds them in memory; otherwise rows are read once, a few thousand at a time."""
+        """From a source that holds them in memory or reads them alone (`catalogue()`); else all rows are read once."""
+        if not isinstance(source, Observation) and hasattr(source, "catalogue"):
+            source = source.catalogue()
         held: list[Any] = [getattr(source, name, None) for name in ("object_id", "ra", "dec")]
         if all(isinstance(one, np.ndarray) for one in held):
             object_id, ra, dec = held
@@ -163,8 +165,13 @@ def all_pairs(left: Source, right: Source, radius_arcsec: float) -> Association:
     if not len(here.row) or not len(there.row):
         return _pairs(here, there, _Candidates(np.zeros(0, int), np.zeros(0, int)), radius_arcsec)
     theirs = _tree(there.vectors)
-    some = np.linspace(0, len(here.row) - 1, min(1000, len(here.row))).astype(int)
-    crowd = theirs.query_ball_point(here.vectors[some], reach, return_length=True, workers=-1).mean() * len(here.row)
+    two = _two_nearest(here.vectors, theirs, reach)
+    met = np.isfinite(two.distance)
+    one, many = np.flatnonzero(met[:, 0] & ~met[:, 1]), np.flatnonzero(met[:, 1])
+    some = here.vectors[many[:: max(len(many) // 1000, 1)]]
+    crowd = len(one)
+    if len(many):
+        crowd += theirs.query_ball_point(some, reach, return_length=True, workers=-1).mean() * len(many)
     if crowd > MOST_PAIRS:
         raise BadValue(
             "radius_arcsec",
@@ -172,8 +179,10 @@ def all_pairs(left: Source, right: Source, radius_arcsec: float) -> Association:
             want=f"at most {MOST_PAIRS:.0e} pairs",
             hint="a smaller radius (it is in arcsec), or a part of the left side at a time",
         )
-    found = _tree(here.vectors).sparse_distance_matrix(theirs, reach, output_type="ndarray")
-    return _pairs(here, there, _Candidates(found["i"], found["j"]), radius_arcsec)
+    # Mostly the nearest is the only one; who has more neighbours is asked for all of them.
+    more = _tree(here.vectors[many]).sparse_distance_matrix(theirs, reach, output_type="ndarray")
+    left, right = np.concatenate([one, many[more["i"]]]), np.concatenate([two.found[one, 0], more["j"]])
+    return _pairs(here, there, _Candidates(left, right), radius_arcsec)
 
 
 def same_id(left: Source, right: Source) -> Association:
@@ -271,17 +280,32 @@ def _nearest(here: Float[np.ndarray, "n 3"], there: Float[np.ndarray, "m 3"], ra
     if not len(here) or not len(there):
         return _Candidates(np.zeros(0, np.int64), np.zeros(0, np.int64))
     reach = _reach(radius_arcsec)
-    order = _neighbours_first(here) if len(here) > _IN_CACHE else np.arange(len(here))
-    # The second neighbour costs nothing extra and shows ties.
-    distance, found = _tree(there).query(here[order], k=2, distance_upper_bound=reach, workers=-1)
-    chosen = found[:, 0]
-    tied = np.isfinite(distance[:, 1]) & (distance[:, 0] == distance[:, 1])
+    two = _two_nearest(here, _tree(there), reach)
+    chosen, (first, second) = two.found[:, 0], two.distance.T
+    tied = np.isfinite(second) & (first == second)
     if tied.any():
-        chosen[tied] = _first_of_equals(here[order[tied]], there, reach)
-    met = np.isfinite(distance[:, 0])
-    left, right = order[met], chosen[met]
-    again = np.argsort(left)
-    return _Candidates(left[again], right[again])
+        chosen[tied] = _first_of_equals(here[tied], there, reach)
+    met = np.flatnonzero(np.isfinite(first))
+    return _Candidates(met, chosen[met])
+
+
+@dataclass(frozen=True)
+class _Two:
+    """The nearest and the next but it, which costs nothing extra and shows ties and crowds."""
+
+    distance: Float[np.ndarray, "n 2"]
+    """chord; infinite where there is none within reach"""
+    found: Integer[np.ndarray, "n 2"]
+
+
+def _two_nearest(here: Float[np.ndarray, "n 3"], tree: Any, reach: float) -> _Two:
+    if len(here) <= _IN_CACHE:
+        return _Two(*tree.query(here, k=2, distance_upper_bound=reach, workers=-1))
+    order = _neighbours_first(here)
+    distance, found = tree.query(here[order], k=2, distance_upper_bound=reach, workers=-1)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return _Two(distance[back], found[back])
 
 
 def _first_of_equals(
