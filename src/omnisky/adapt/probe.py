@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
@@ -47,7 +50,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         away = np.random.default_rng(self.seed).permutation(len(x)) < len(x) // 10
         if len(np.unique(y[~away])) < len(self.classes_) or not away.any():
             return 0.01
-        tried = {s: self._fit(x[~away], y[~away], s).score(x[away], y[away]) for s in (0.001, 0.01, 0.1, 1.0)}
+        with warnings.catch_warnings():  # a weak penalty that does not converge is judged like the others
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            tried = {s: self._fit(x[~away], y[~away], s).score(x[away], y[away]) for s in (0.001, 0.01, 0.1, 1.0)}
         return max(tried, key=lambda s: tried[s])
 
     def _fit(self, x: np.ndarray, y: np.ndarray, strength: float) -> LogisticRegression:

@@ -181,9 +181,13 @@ class PrefixAutoregressive(Autoregressive):
     """
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
-        """As Autoregressive.loss, on the tokens after a prefix whose length is drawn uniformly, once per batch."""
+        """As Autoregressive.loss, on the tokens after a prefix of random length, one for the batch.
+
+        Its length is the cube of a uniform number: prefixes of all lengths come, but most are short, so that most
+        tokens are asked for. Drawn uniformly, the first modality of several is hardly ever asked for (dev/LOG.md).
+        """
         layout = self.junction.layout(tokens)
-        length = int(torch.randint(max(len(layout) - 1, 1), (), generator=generator))
+        length = int(float(torch.rand((), generator=generator)) ** 3 * max(len(layout) - 1, 1))
         asked, states = _asked(layout), self._before(tokens, layout, length)
         total = torch.zeros((), device=states.device)
         for name, where in layout.slices():

@@ -96,7 +96,7 @@ def nano() -> Run:
         model=PrefixConfig(
             core=CoreConfig(width=256, depth=6, heads=4, activation="gelu"),
             modalities=(
-                replace(PATCH, weight=3.0),
+                replace(PATCH, weight=10.0),
                 Modality(name="moments", width=17, weight=0.25),
                 Modality(name="rings", width=22),
                 Modality(name="rings_on_sky", width=22),
@@ -107,7 +107,7 @@ def nano() -> Run:
         codecs=(GALAXY_PATCHES, GALAXY_MOMENTS, GALAXY_RINGS, GALAXY_CIRCLES),
         augment=random_turns,
         held_out=0.2,
-        steps=1500,
+        steps=2400,
         batch=128,
         optim=AdamW(peak=1e-3, warmup=100, floor=0.02, weight_decay=0.05),
         mean_decay=0.999,
