@@ -107,7 +107,7 @@ def nano() -> Run:
         codecs=(GALAXY_PATCHES, GALAXY_MOMENTS, GALAXY_RINGS, GALAXY_CIRCLES),
         augment=random_turns,
         held_out=0.2,
-        steps=2400,
+        steps=1800,
         batch=128,
         optim=AdamW(peak=1e-3, warmup=100, floor=0.02, weight_decay=0.05),
         mean_decay=0.999,
