@@ -1,25 +1,27 @@
 """The traps of the Multimodal Universe's files, each corrected once: by the survey's row and what reads it.
 
-    polarity of flags differs                  test_true_means_bad_in_these_spectra, test_true_means_good_in_these_images,
-                                               test_bits_that_do_not_mean_bad_and_bits_written_as_floats,
-                                               test_vipers_noise_is_a_standard_deviation_and_its_flags_are_0_for_good
-    flags that are none                        test_flags_that_are_errors_in_disguise_are_left_out
-    redshift warnings are inverted             test_a_redshift_warning_is_kept_and_said_the_right_way_round
-    padding: −1, 0, −99, NaN, zeros, edges     test_spectra_padded_per_file, test_times_count_from_their_own_zero,
-                                               test_magnitudes_become_fluxes_and_false_errors_none,
-                                               test_lists_of_neighbours_end_where_there_are_only_zeros
-    flux > 0 is no test for padding            test_negative_fluxes_are_no_padding
-    PLAsTiCC's Y is never filled               test_the_band_that_plasticc_never_filled_has_no_epochs
-    b'…' in ids                                test_ids_are_what_they_name, test_ids_of_all_kinds
-    float32 positions and times                test_of_two_positions_the_finer_is_taken, test_times_count_from_their_own_zero,
-                                               test_positions_in_float32_are_float64_and_may_lie_across_a_border
-    no units, zero points outside              test_images_come_in_nanomaggies, test_spectra_come_in_1e_17_erg,
-                                               test_light_curves_say_in_which_system_they_are
-    columns that the schema lacks (TYPE)       test_ids_of_all_kinds
-    −99, −999, −9 for "not measured"           test_numbers_that_stand_for_nothing_are_nan
-    arrays beside a light curve                test_what_lies_beside_a_light_curve_is_no_set_of_scalars
-    licences differ                            test_survey.test_what_rows_say
+polarity of flags differs                  test_true_means_bad_in_these_spectra, test_true_means_good_in_these_images,
+                                           test_bits_that_do_not_mean_bad_and_bits_written_as_floats,
+                                           test_vipers_noise_is_a_standard_deviation_and_its_flags_are_0_for_good
+flags that are none                        test_flags_that_are_errors_in_disguise_are_left_out
+redshift warnings are inverted             test_a_redshift_warning_is_kept_and_said_the_right_way_round
+padding: −1, 0, −99, NaN, zeros, edges     test_spectra_padded_per_file, test_times_count_from_their_own_zero,
+                                           test_magnitudes_become_fluxes_and_false_errors_none,
+                                           test_lists_of_neighbours_end_where_there_are_only_zeros
+flux > 0 is no test for padding            test_negative_fluxes_are_no_padding
+PLAsTiCC's Y is never filled               test_the_band_that_plasticc_never_filled_has_no_epochs
+b'…' in ids                                test_ids_are_what_they_name, test_ids_of_all_kinds
+float32 positions and times                test_of_two_positions_the_finer_is_taken, test_times_count_from_their_own_zero,
+                                           test_positions_in_float32_are_float64_and_may_lie_across_a_border
+no units, zero points outside              test_images_come_in_nanomaggies, test_spectra_come_in_1e_17_erg,
+                                           test_light_curves_say_in_which_system_they_are
+columns that the schema lacks (TYPE)       test_ids_of_all_kinds
+−99, −999, −9 for "not measured"           test_numbers_that_stand_for_nothing_are_nan
+arrays beside a light curve                test_what_lies_beside_a_light_curve_is_no_set_of_scalars
+licences differ                            test_survey.test_what_rows_say
 """
+
+import re
 
 import h5py
 import numpy as np
@@ -424,3 +426,8 @@ def test_vectors_are_scalars_by_number(tmp_path):
     np.testing.assert_array_equal(seen["xp"]["55"], coeff[:, 55])
     with pytest.raises(ShapeMismatch):
         one_part("sdss", "spectrum", spectrum_flux=np.ones((1, 3)), spectrum_lambda=np.ones((1, 4)))
+
+
+def test_the_list_of_traps_names_tests_that_exist():
+    named = set(re.findall(r"(?<![.\w])test_\w+", __doc__))
+    assert len(named) > 15 and named - {"test_survey"} <= set(globals())

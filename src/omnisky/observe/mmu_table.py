@@ -41,7 +41,7 @@ class Wanted:
     bands: Mapping[str, tuple[str, ...]]
     """of light curves whose files name their bands: all names in the set"""
     fields: Mapping[str, tuple[str, ...]]
-    """of each part: what the first file has columns for, and every other must"""
+    """of each part: what the first file that has it has columns for, and every other must"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class Schema:
             scalars=scalars if "scalars" in chosen or set(scalars) & set(asked) else (),
             labels=labels if "labels" in chosen or set(labels) & set(asked) else (),
             bands=bands,
-            fields=self.fields(),
+            fields={name: fields for schema in reversed(schemas) for name, fields in schema.fields().items()},
         )
 
 
