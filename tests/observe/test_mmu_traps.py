@@ -11,7 +11,8 @@ padding: −1, 0, −99, NaN, zeros, edges     test_spectra_padded_per_file, tes
 flux > 0 is no test for padding            test_negative_fluxes_are_no_padding
 PLAsTiCC's Y is never filled               test_the_band_that_plasticc_never_filled_has_no_epochs
 b'…' in ids                                test_ids_are_what_they_name, test_ids_of_all_kinds
-float32 positions and times                test_of_two_positions_the_finer_is_taken, test_times_count_from_their_own_zero,
+float32 positions and times                test_of_two_positions_the_finer_is_taken,
+                                           test_times_count_from_their_own_zero,
                                            test_positions_in_float32_are_float64_and_may_lie_across_a_border
 no units, zero points outside              test_images_come_in_nanomaggies, test_spectra_come_in_1e_17_erg,
                                            test_light_curves_say_in_which_system_they_are

@@ -115,6 +115,10 @@ class MmuRow:
     """of a column with an entry per band: SPECTROFLUX → SPECTROFLUX_U, SPECTROFLUX_G …"""
     fine_when_zero: Mapping[str, str] = field(default_factory=dict)
     """warning column → name of the label that is True where it is 0. MMU's loaders invert it under the old name"""
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """compound tables → their fields, in the order by which MMU's loader reads them"""
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """words that MMU's loader looks for beside each object"""
     note: str = ""
     """what else to know, and where it is from"""
 
@@ -208,6 +212,17 @@ def part_row(where: str, name: str, row: Mapping[str, Any]) -> PartRow:
         raise UnknownKey(where, saw=tuple(sorted(unknown)), want=want, hint="a spelling from the list")
     columns = {key: _words(f"{where}.{key}", value) for key, value in named.items()}
     return PartRow(name=name, kind=kind, columns=columns, **_values(where, PartRow, rest))
+
+
+def part_table(row: PartRow) -> dict[str, Any]:
+    """The table that `part_row` makes this row of; also good for JSON."""
+    table: dict[str, Any] = {"kind": row.kind.__name__.lower()}
+    table |= {key: list(names) for key, names in row.columns.items()}
+    for knob in fields(row):
+        value = getattr(row, knob.name)
+        if knob.name not in ("name", "kind", "columns") and knob.name not in table and value != knob.default:
+            table[knob.name] = list(value) if isinstance(value, tuple) else value
+    return table
 
 
 def _values(where: str, kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
