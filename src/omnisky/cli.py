@@ -232,13 +232,15 @@ def scaling(data: Path, *, out: Path = Path("runs/scaling"), galaxies: int = 60_
 
 
 @app.command
-def validate(path: str, *, json: bool = False) -> None:
+def validate(path: str, *, survey: str = "", json: bool = False) -> None:
     """Check data before it is used: ids, positions, units, flags, padding, cells, hashes. Exit code 1 if any is wrong.
 
     Parameters
     ----------
     path
         What to check: a folder or file that `omnisky.read` opens.
+    survey
+        Whose files these are, where the path of a set of the Multimodal Universe does not say it.
     json
         Print the report as JSON instead of tables.
     """
@@ -248,7 +250,7 @@ def validate(path: str, *, json: bool = False) -> None:
     from omnisky.watch import counting_bar, show_report
 
     with counting_bar("validate") as watch:
-        report = check(path, watch=watch)
+        report = check(path, survey=survey, watch=watch)
     if json:
         print(dumps(report.state(), ensure_ascii=False))
     else:

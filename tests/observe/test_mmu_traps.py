@@ -1,4 +1,28 @@
-"""The traps of the Multimodal Universe's files, each corrected once: by the survey's row and what reads it."""
+"""The traps of the Multimodal Universe's files, each corrected once: by the survey's row and what reads it.
+
+polarity of flags differs                  test_true_means_bad_in_these_spectra, test_true_means_good_in_these_images,
+                                           test_bits_that_do_not_mean_bad_and_bits_written_as_floats,
+                                           test_vipers_noise_is_a_standard_deviation_and_its_flags_are_0_for_good
+flags that are none                        test_flags_that_are_errors_in_disguise_are_left_out
+redshift warnings are inverted             test_a_redshift_warning_is_kept_and_said_the_right_way_round
+padding: −1, 0, −99, NaN, zeros, edges     test_spectra_padded_per_file, test_times_count_from_their_own_zero,
+                                           test_magnitudes_become_fluxes_and_false_errors_none,
+                                           test_lists_of_neighbours_end_where_there_are_only_zeros
+flux > 0 is no test for padding            test_negative_fluxes_are_no_padding
+PLAsTiCC's Y is never filled               test_the_band_that_plasticc_never_filled_has_no_epochs
+b'…' in ids                                test_ids_are_what_they_name, test_ids_of_all_kinds
+float32 positions and times                test_of_two_positions_the_finer_is_taken,
+                                           test_times_count_from_their_own_zero,
+                                           test_positions_in_float32_are_float64_and_may_lie_across_a_border
+no units, zero points outside              test_images_come_in_nanomaggies, test_spectra_come_in_1e_17_erg,
+                                           test_light_curves_say_in_which_system_they_are
+columns that the schema lacks (TYPE)       test_ids_of_all_kinds
+−99, −999, −9 for "not measured"           test_numbers_that_stand_for_nothing_are_nan
+arrays beside a light curve                test_what_lies_beside_a_light_curve_is_no_set_of_scalars
+licences differ                            test_survey.test_what_rows_say
+"""
+
+import re
 
 import h5py
 import numpy as np
@@ -42,6 +66,16 @@ def test_true_means_good_in_these_images(survey):
     name = row.columns["flux"][0]
     image = part_of(row, {name: np.ones((1, n, 2, 2), np.float32), "image_mask": flags}, survey)
     assert image.good.shape == (1, n, 2, 2) and all(plane.tolist() == good.tolist() for plane in image.good[0])
+
+
+def test_flags_that_are_errors_in_disguise_are_left_out(tmp_path):
+    """APOGEE's early builder wrote the errors once more as "spectrum_bitmask", and fractions are no bits."""
+    flat = np.ones((1, 100), np.float32)
+    columns = {"object_id": np.array([b"2M1"]), **tiny.places(5, 1), "spectrum_flux": flat, "spectrum_ivar": 4 * flat}
+    columns |= {"spectrum_lambda": np.arange(15200, 15300, dtype=np.float32)[None], "spectrum_bitmask": flat / 2}
+    tiny.put(tmp_path / "apogee", 5, columns)
+    source = MMUHdf5(tmp_path / "apogee")
+    assert source.read()["spectrum"].good.all() and source.left_out == ("spectrum_bitmask",)
 
 
 def test_bits_that_do_not_mean_bad_and_bits_written_as_floats(tmp_path):
@@ -104,6 +138,10 @@ def test_the_band_that_plasticc_never_filled_has_no_epochs(tmp_path):
 
 
 def test_times_count_from_their_own_zero():
+    """In float64 from the first sum on: in float32 an MJD is off by up to 169 s."""
+    short = np.array([[2000.25, 2001, 0]], dtype=np.float32)
+    curve = one_part("tess", "lightcurve", time=short, flux=np.ones((1, 3), np.float32), flux_err=short)
+    assert curve.time_mjd.dtype == np.float64 and curve.time_mjd.tolist() == [[58999.75, 59000.5]]
     flux = np.array([[1.0, 2, 0]], dtype=np.float32)
     tess = one_part("tess", "lightcurve", time=np.array([[2000.25, 2001, 0]]), flux=flux, flux_err=flux)
     assert tess.time_mjd.tolist() == [[58999.75, 59000.5]] and tess.unit == "electron / s"  # BTJD + 56999.5
@@ -120,7 +158,7 @@ def test_magnitudes_become_fluxes_and_false_errors_none(tmp_path):
     tiny.supernova(tmp_path / "cfa" / "cfa3", 58, "SN1", bands=np.array([b"V", b"r'"]), time=time, mag=mag, mag_err=err)
     curve = MMUHdf5(tmp_path / "cfa").read()["lightcurve"]
     np.testing.assert_allclose(curve.flux, [[100, 10, 1]], rtol=1e-6)
-    assert curve.bands == ("V", "r'") and curve.unit == "vega nanomaggy" and curve.good.all()
+    assert curve.bands == ("V", "r'") and curve.unit == "native nanomaggy" and curve.good.all()
     sigma = 100 * 0.1 * np.log(10) / 2.5
     np.testing.assert_allclose(curve.ivar, [[sigma**-2, 0, (0.2 * np.log(10) / 2.5) ** -2]], rtol=1e-5)
 
@@ -132,6 +170,26 @@ def test_lists_of_neighbours_end_where_there_are_only_zeros(tmp_path):
     assert near.good.sum(axis=1).tolist() == [3, 3] and near["FLUX_G"][0, :3].tolist() == [5, -2, 1]
     assert np.isnan(near["FLUX_G"][0, 3:]).all() and (near["X"][0, :3] == 0).all()  # at 0 there may be a source
     assert near.names == ("FLUX_G", "TYPE", "X", "Y") and near.units == ("nmgy", "", "pix", "pix")
+
+
+def test_numbers_that_stand_for_nothing_are_nan(tmp_path):
+    columns = {"object_id": np.array([b"a", b"b"]), **tiny.places(5, 2), "z_spec": np.float32([-99, 0.3])}
+    tiny.put(tmp_path / "ssl_legacysurvey", 5, columns)
+    seen = MMUHdf5(tmp_path / "ssl_legacysurvey").read()
+    np.testing.assert_array_equal(seen["scalars"]["z_spec"], np.float32([np.nan, 0.3]))
+    for i, mass in enumerate((-99, -999, 10.5)):
+        tiny.supernova(tmp_path / "ps1_sne_ia", 58, f"SN{i}", host_log_mass=np.float32(mass))
+    mass = MMUHdf5(tmp_path / "ps1_sne_ia").read()["scalars"]["host_log_mass"]
+    np.testing.assert_array_equal(mass, [np.nan, np.nan, 10.5])
+
+
+def test_what_lies_beside_a_light_curve_is_no_set_of_scalars(tmp_path):
+    """SNANA's MAG has the shape of the curve, which differs from object to object."""
+    for n in (2, 5):
+        two = {key: np.ones((2, n), np.float32) for key in ("flux", "flux_err", "MAG")}
+        tiny.supernova(tmp_path / "snls", 58, f"SN{n}", time=np.tile(53000 + np.arange(n), (2, 1)), **two)
+    source = MMUHdf5(tmp_path / "snls")
+    assert source.read()["scalars"].names == ("host_log_mass", "redshift") and source.left_out == ("MAG",)
 
 
 # --- names and places ---------------------------------------------------------------------------------------------
@@ -214,11 +272,44 @@ def test_images_come_in_nanomaggies():
         assert image.unit == "nanomaggy" and image.flux.dtype == np.float32
 
 
-def test_vipers_noise_is_a_standard_deviation():
+def test_spectra_come_in_1e_17_erg():
+    for survey in ("sdss", "desi", "apogee"):
+        part = spectrum(survey)
+        assert part.unit == "1e-17 erg / (s cm2 AA)" and part.flux.tolist() == [[1, 1, 1]]
+    assert one_part("manga", "cube", **cube_columns()).unit == "1e-17 erg / (s cm2 AA)"
+
+
+def cube_columns() -> dict:
+    flat = np.ones((1, 4, 3), np.float32)
+    where = {"spaxels.x": np.array([[0, 1, 0, 1]]), "spaxels.y": np.array([[0, 0, 1, 1]])}
+    return {"spaxels.flux": flat, "spaxels.lambda": flat * np.arange(3600, 3603, dtype=np.float32)} | where
+
+
+def test_light_curves_say_in_which_system_they_are():
+    """FLUXCAL counts 27.5 − 2.5 log10: rows of SN 03D1au and SN 2005am in the files that MMU's builders read."""
+    for survey, fluxcal, mag, unit in (
+        ("snls", 41.256, 23.461, "nanomaggy"),
+        ("swift_sne_ia", 13905.9, 17.142, "vega nanomaggy"),
+    ):
+        one = np.full((1, 1, 1), fluxcal)
+        when = np.full((1, 1, 1), 53000.0)
+        columns = {"flux": one, "flux_err": one, "time": when, "bands": np.array(["g"])}
+        curve = part_of(SURVEYS[survey].mmu.parts[0], columns, survey, ("g",))
+        assert curve.unit == unit
+        np.testing.assert_allclose(22.5 - 2.5 * np.log10(curve.flux), mag, atol=6e-4)
+    for survey in ("cfa", "csp"):  # u g r i near AB, B V by Vega: one word for all would be wrong
+        assert SURVEYS[survey].mmu.parts[0].unit == "native nanomaggy"
+    for survey in ("yse", "ps1_sne_ia", "des_y3_sne_ia", "foundation", "plasticc"):
+        assert SURVEYS[survey].mmu.parts[0].unit == "" and SURVEYS[survey].mmu.parts[0].zero_point_mag == 27.5
+
+
+def test_vipers_noise_is_a_standard_deviation_and_its_flags_are_0_for_good():
     flat = {"spectrum_flux": np.full((1, 2), 3e-18, np.float32), "spectrum_noise": np.full((1, 2), 1e-18, np.float32)}
-    part = one_part("vipers", "spectrum", **flat, spectrum_wave=np.array([[5500, 5507]], dtype=np.float32))
+    flat |= {"spectrum_wave": np.array([[5500, 5507]], dtype=np.float32)}
+    part = one_part("vipers", "spectrum", **flat, spectrum_mask=np.array([[0, 2]], dtype=np.float32))
     np.testing.assert_allclose(part.flux, 0.3, rtol=1e-6)
     np.testing.assert_allclose(part.ivar, 100, rtol=1e-5)
+    assert part.good.tolist() == [[True, False]]
 
 
 def test_chandra_energies_become_rising_wavelengths(tmp_path):
@@ -336,3 +427,8 @@ def test_vectors_are_scalars_by_number(tmp_path):
     np.testing.assert_array_equal(seen["xp"]["55"], coeff[:, 55])
     with pytest.raises(ShapeMismatch):
         one_part("sdss", "spectrum", spectrum_flux=np.ones((1, 3)), spectrum_lambda=np.ones((1, 4)))
+
+
+def test_the_list_of_traps_names_tests_that_exist():
+    named = set(re.findall(r"(?<![.\w])test_\w+", __doc__))
+    assert len(named) > 15 and named - {"test_survey"} <= set(globals())

@@ -3,6 +3,7 @@
 from importlib.resources import files
 
 import pytest
+from astropy import units as u
 
 from omnisky.errors import BadValue, UnknownKey
 from omnisky.observe.survey import SURVEYS, Layout, survey_row
@@ -44,6 +45,22 @@ def test_what_rows_say():
     assert curve.kind is LightCurve and curve.time_offset_mjd == 56999.5 and curve.padding == (0.0,)
 
 
+def test_units_of_columns():
+    """In the tractor's catalogues WISE is in AB nanomaggies like the other bands (legacysurvey.org/dr10/catalogs)."""
+    legacy, hsc = SURVEYS["legacysurvey"].mmu, SURVEYS["hsc"].mmu
+    assert legacy.unit_of("FLUX_W1") == legacy.unit_of("FLUX_R") == "nmgy" and "AB nanomaggies" in legacy.note
+    said = {name: hsc.unit_of(name) for name in ("a_g", "i_cmodel_mag", "i_cmodel_magerr", "i_sdssshape_shape11")}
+    assert said == {"a_g": "mag", "i_cmodel_mag": "mag", "i_cmodel_magerr": "mag", "i_sdssshape_shape11": "arcsec2"}
+    assert hsc.unit_of("i_extendedness_value") == ""
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_units_are_such_that_astropy_knows(name):
+    row = SURVEYS[name].mmu
+    given = [*row.units.values(), *(unit for part in row.parts for unit in part.units if unit != "-")]
+    assert all(u.Unit(unit) is not None for unit in given)
+
+
 def test_the_rows_are_shipped_beside_the_code():
     assert (files("omnisky.observe") / "surveys.toml").is_file()
 
@@ -71,4 +88,4 @@ def test_a_mistake_in_a_row_is_named(row, error, said):
 
 def test_whole_numbers_are_numbers():
     row = survey_row("x", mmu(missing={"Z": -9}, parts={"s": {"kind": "spectrum", "flux": "f", "padding": [-1]}}))
-    assert row.mmu.missing == {"Z": -9.0} and row.mmu.parts[0].padding == (-1.0,)
+    assert row.mmu.missing == {"Z": (-9.0,)} and row.mmu.parts[0].padding == (-1.0,)

@@ -17,7 +17,7 @@ from omnisky.observe.columns import Columns, Given, as_float, band_words, column
 from omnisky.observe.survey import PartRow
 from omnisky.observe.types import Cube, Image, LightCurve, Neighbours, Part, Scalars, SegmentationMap, Spectrum
 
-_HC_KEV_AA = 12.398419843320026  # Planck constant × speed of light, keV Å; exact in the SI of 2019
+HC_KEV_AA = 12.398419843320026  # Planck constant × speed of light, keV Å; exact in the SI of 2019
 
 
 def part_of(row: PartRow, columns: Columns, survey: str, bands: tuple[str, ...] = ()) -> Part:
@@ -171,7 +171,7 @@ def _wavelength(given: Given, shape: tuple[int, ...]) -> np.ndarray:
     energy = given.get("energy_kev")
     if energy is not None:
         energy = energy.astype(np.float64)
-        return np.divide(_HC_KEV_AA, energy, out=np.full(energy.shape, np.nan), where=energy > 0)
+        return np.divide(HC_KEV_AA, energy, out=np.full(energy.shape, np.nan), where=energy > 0)
     wave = as_float(given.need("wavelength_aa"))
     if wave.shape != shape:
         raise ShapeMismatch(f"{given.row.name}: wavelengths", saw=wave.shape, want=shape)

@@ -40,6 +40,8 @@ class _Where:
     ra: Shaped[np.ndarray, " object"]
     dec: Shaped[np.ndarray, " object"]
     healpix_29: Int64[np.ndarray, " object"] | None = None
+    cell: Shaped[np.ndarray, " object"] | None = None
+    """the column "healpix" of MMU's files"""
 
 
 def file_findings(path: Path) -> Iterator[Finding]:
@@ -81,6 +83,9 @@ def _of_file(file: Path, depth: int, cell: int, told: dict[str, str] | None = No
         i = int(np.flatnonzero(astray)[0])
         saw = f"{astray.sum()} of {len(astray)} objects elsewhere, the first at ra {at.ra[i]}, dec {at.dec[i]}"
         yield Finding(check="cell", where=str(file), saw=saw, want=f"objects in cell {cell} of order {depth}, nested")
+    if at.cell is not None and (at.cell != cell).any():
+        saw = f"{np.unique(at.cell[at.cell != cell])[0]} in {(at.cell != cell).sum()} of {len(astray)} rows"
+        yield Finding(check="cell", where=f"{file}, healpix", saw=saw, want=f"{cell}, as the folder says")
     if at.healpix_29 is not None:
         shift = 2 * (_FINEST - _COMPARED)
         apart = (at.healpix_29 >> shift) != _cell(at, _COMPARED)
@@ -120,7 +125,8 @@ def _hdf5_positions(file: Path) -> _Where:
         if not tables:
             raise KeyError(f"no ra and dec among {', '.join(held)}")
         ra, dec = (np.concatenate([_named(one, name) for one in tables]) for name in ("ra", "dec"))
-    return _Where(ra=ra, dec=dec)
+        told = [np.atleast_1d(one["healpix"][()]) for one in tables if "healpix" in one]
+    return _Where(ra=ra, dec=dec, cell=np.concatenate(told) if told else None)
 
 
 def _named(table: Any, name: str) -> np.ndarray:

@@ -90,6 +90,14 @@ class _Entry:
 
 
 @dataclass(frozen=True, eq=False)
+class _Known:
+    """What one look into the files has found."""
+
+    entries: list[_Entry]
+    wanted: Wanted | None
+
+
+@dataclass(frozen=True, eq=False)
 class MMUHdf5:
     """A set of the Multimodal Universe on disk, or a selection of it. Nothing is read until it is needed.
 
@@ -111,6 +119,8 @@ class MMUHdf5:
     _where: tuple[_Cone | _Cells | _Between, ...] = ()
     _unique: set[Path] = field(default_factory=set)
     _schemas: dict[Any, Schema] = field(default_factory=dict)
+    _known: _Known | None = None
+    """what is in the files, if it has been looked up"""
 
     # --- choosing ---
 
@@ -132,7 +142,7 @@ class MMUHdf5:
         return self._narrowed(_Between(column, low, high))
 
     def _narrowed(self, more: _Cone | _Cells | _Between) -> MMUHdf5:
-        return replace(self, _where=(*self._where, more))
+        return replace(self, _where=(*self._where, more), _known=None)
 
     # --- reading ---
 
@@ -185,6 +195,19 @@ class MMUHdf5:
         """Ids and positions of all objects, and no parts."""
         return replace(self, parts=(), columns=()).take(slice(None))
 
+    def by_file(self) -> tuple[list[MMUHdf5], list[ObservationError]]:
+        """Each file as a set of its own, which must be like the others; and what is wrong with those that cannot be
+        opened, instead of raising it. Raises ObservationError where there are no files at all.
+        """
+        found, wrong = [], []
+        for file in self._files():
+            try:
+                found.append(self._entry(file))
+            except ObservationError as error:
+                wrong.append(error)
+        wanted = self._wanted_of(found) if found else None
+        return [replace(self, path=one.file.path, _known=_Known([one], wanted)) for one in found], wrong
+
     # --- what there is ---
 
     @property
@@ -216,6 +239,12 @@ class MMUHdf5:
     @cached_property
     def _entries(self) -> list[_Entry]:
         """The files of the selection, opened once each to see what is in them."""
+        if self._known is not None:
+            return self._known.entries
+        found = [self._entry(file) for file in self._files()]
+        return [entry for entry in found if entry.count]
+
+    def _files(self) -> list[CellFile]:
         root = Path(self.path).expanduser()
         if not root.is_dir():
             raise ObservationError("nothing there", saw=root, want="a folder", hint="check the path for typos")
@@ -223,8 +252,7 @@ class MMUHdf5:
         for narrow in self._where:
             if not isinstance(narrow, _Between):
                 files = [file for file in files if file.cell in narrow.cells()]
-        found = [self._entry(file) for file in files]
-        return [entry for entry in found if entry.count]
+        return files
 
     @cached_property
     def _starts(self) -> Integer[np.ndarray, " file"]:
@@ -232,7 +260,11 @@ class MMUHdf5:
 
     @cached_property
     def _wanted(self) -> Wanted:
-        schemas = [entry.schema for entry in self._entries]
+        known = self._known.wanted if self._known is not None else None
+        return known if known is not None else self._wanted_of(self._entries)
+
+    def _wanted_of(self, entries: list[_Entry]) -> Wanted:
+        schemas = [entry.schema for entry in entries]
         return schemas[0].wanted(self.parts, self.columns, schemas)
 
     def _entry(self, file: CellFile) -> _Entry:

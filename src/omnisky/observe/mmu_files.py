@@ -108,7 +108,8 @@ def opened(file: CellFile, layout: Layout) -> Iterator[Held]:
     try:
         # Nobody writes to these files, and network disks often cannot lock.
         with h5py.File(file.path, "r", locking=False) as handle:
-            yield Held(file, handle, Layout.TABLE if HEADER in handle else layout)
+            ours = note(handle)
+            yield Held(file, handle, Layout(ours.attrs.get("layout", "table")) if ours is not None else layout)
     except FileNotFoundError as error:
         raise CorruptFile(
             f"{file.path} is gone", saw="no such file", want="files that stay while they are read", hint="open it anew"
@@ -120,6 +121,14 @@ def opened(file: CellFile, layout: Layout) -> Iterator[Held]:
     # What HDF5 raises on bytes that are not what they should be depends on where they break off.
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
         raise CorruptFile(str(file.path), saw=error, want="a complete HDF5 file", hint="fetch it again") from error
+
+
+def note(handle: Any) -> Any:
+    """The dataset in which a file of ours says what it is, at the top or in the first group; None in others."""
+    if HEADER in handle:
+        return handle[HEADER]
+    first = handle[next(iter(handle))] if len(handle) else None
+    return first[HEADER] if first is not None and hasattr(first, "keys") and HEADER in first else None
 
 
 class Held:
@@ -151,7 +160,8 @@ class Held:
     @property
     def header(self) -> str | None:
         """What a file of ours says about itself; None in others."""
-        return self._handle[HEADER].asstr()[()] if HEADER in self._handle else None
+        ours = note(self._handle)
+        return None if ours is None else ours.asstr()[()]
 
     def count(self, id_column: str) -> int:
         """Objects in the file."""

@@ -1,6 +1,8 @@
 """Parts ↔ columns of the files that we write: the survey's own column names, and a note of what each column is.
 
 The note is the dataset "omnisky", JSON. Other readers pass it by; ours gives back, bit for bit, what was written.
+Where a survey's files hold a part otherwise than column by column (`observe.mmu_view`), it is written so, for MMU's
+loader, and read back by the row, which the note carries; the fields that do not come back exactly so are kept beside.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from omnisky.errors import BadValue, CorruptFile
+from omnisky.errors import BadValue, CorruptFile, ObservationError
 from omnisky.observe import types
+from omnisky.observe.assemble import part_of
 from omnisky.observe.columns import native
-from omnisky.observe.survey import Layout, PartRow
+from omnisky.observe.layout import bits
+from omnisky.observe.mmu_view import has_view, view
+from omnisky.observe.survey import Layout, PartRow, part_row, part_table
 from omnisky.observe.types import Image, Labels, Neighbours, Part, Scalars, SegmentationMap, Spectrum
 
-VERSION = 1
+VERSION = 2
 
 # field of a part → end of the column's name, as most sets of MMU have it.
 _ENDS = {
@@ -34,6 +39,8 @@ _ENDS = {
     "label": "label",
     "present": "present",
 }
+_EXACT = "omnisky_"
+"""before the names of columns that only our reader asks for"""
 # Fields of ours under the name that a row has for the column.
 _ROW_KEYS = {"pixel_scales_arcsec": "pixel_scale_arcsec"}
 
@@ -68,15 +75,26 @@ class PartHeader:
     """of the columns of scalars, labels and neighbours that have a column each"""
     prefix: str = ""
     """before those names"""
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """by which the columns `view` make the part, but for `fields`; as in surveys.toml"""
+    view: tuple[str, ...] = ()
+    """columns of that row"""
+    lacks: tuple[str, ...] = ()
+    """fields that the part does not have"""
 
     def needs(self, names: tuple[str, ...]) -> list[str]:
         """The columns to read; `names`: only these of the scalars or labels."""
-        return [*(stored.column for stored in self.fields.values()), *(f"{self.prefix}{name}" for name in names)]
+        own = (stored.column for stored in self.fields.values())
+        return [*own, *self.view, *(f"{self.prefix}{name}" for name in names)]
 
     def part(self, columns: Mapping[str, np.ndarray], names: tuple[str, ...]) -> Part:
         """The part again, as it was written."""
         kind: type[Part] = getattr(types, self.kind)
-        values: dict[str, Any] = {key: _restored(stored, columns[stored.column]) for key, stored in self.fields.items()}
+        values: dict[str, Any] = {}
+        if self.row:
+            values |= vars(_by_row(part_row(self.name, self.name, self.row), columns, self.plain))
+            values |= dict.fromkeys(self.lacks)
+        values |= {key: _restored(stored, columns[stored.column]) for key, stored in self.fields.items()}
         values |= {key: tuple(one) if isinstance(one, list) else one for key, one in self.plain.items()}
         each = [native(columns[f"{self.prefix}{name}"]) for name in names]
         if kind is Labels:
@@ -96,8 +114,8 @@ class Header:
     survey: str = ""
     digest: str = ""
     """of all columns"""
-    version: int = VERSION
     layout: Layout = Layout.TABLE
+    version: int = VERSION
 
     def columns(self) -> set[str]:
         """All columns that the parts need."""
@@ -105,9 +123,7 @@ class Header:
 
     def dump(self) -> str:
         """As JSON."""
-        values = asdict(self)
-        del values["layout"]
-        return json.dumps(values)
+        return json.dumps(asdict(self) | {"layout": self.layout.value})
 
     @classmethod
     def parse(cls, text: str) -> Header:
@@ -121,8 +137,9 @@ class Header:
             parts = []
             for one in values["parts"]:
                 stored = {key: Stored(**how) for key, how in one.pop("fields").items()}
-                parts.append(PartHeader(**one | {"fields": stored, "names": tuple(one["names"])}))
-            return cls(tuple(parts), values["survey"], values["digest"])
+                words = {key: tuple(one.get(key, ())) for key in ("names", "view", "lacks")}
+                parts.append(PartHeader(**one | {"fields": stored} | words))
+            return cls(tuple(parts), values["survey"], values["digest"], Layout(values.get("layout", "table")))
         except (ValueError, TypeError, KeyError) as error:
             raise CorruptFile("the note about columns", saw=error, want="JSON as we write it") from error
 
@@ -140,7 +157,9 @@ def lay_out(name: str, part: Part, row: PartRow | None = None) -> LaidOut:
 
     Units of flux are undone in float64, so that float32 comes back exactly.
     """
-    row = row if row is not None and row.kind is type(part) and not (row.air or "energy_kev" in row.columns) else None
+    row = row if row is not None and row.kind is type(part) else None
+    if row is not None and has_view(row):
+        return _in_view(name, part, row)
     columns: dict[str, np.ndarray] = {}
     stored: dict[str, Stored] = {}
     plain: dict[str, Any] = {}
@@ -156,6 +175,35 @@ def lay_out(name: str, part: Part, row: PartRow | None = None) -> LaidOut:
             plain[key] = value
     header = PartHeader(name, type(part).__name__, stored, plain, split.names, split.prefix)
     return LaidOut(header, {**columns, **split.columns, **_beside(name, part, row)})
+
+
+def _in_view(name: str, part: Part, row: PartRow) -> LaidOut:
+    """As MMU's loader wants it, and beside it what the row would not give back exactly."""
+    seen = view(part, row)
+    exact = lay_out(f"{_EXACT}{name}", part)
+    if not seen:
+        return LaidOut(replace(exact.header, name=name), exact.columns)
+    plain = exact.header.plain
+    try:
+        again = vars(_by_row(row, seen, plain))
+    except ObservationError:  # the row refuses such a part: then all of it is kept beside
+        again = {}
+    kept = {key: one for key, one in exact.header.fields.items() if not _alike(getattr(part, key), again.get(key))}
+    columns = {**seen, **{one.column: exact.columns[one.column] for one in kept.values()}}
+    by_row = {"row": part_table(row), "view": tuple(seen)} if again else {}
+    lacks = tuple(f.name for f in fields(part) if getattr(part, f.name) is None)
+    return LaidOut(replace(exact.header, name=name, fields=kept, lacks=lacks, **by_row), columns)
+
+
+def _by_row(row: PartRow, columns: Mapping[str, np.ndarray], plain: Mapping[str, Any]) -> Part:
+    return part_of(row, columns, plain.get("survey", ""), tuple(plain.get("bands", ())))
+
+
+def _alike(a: np.ndarray, b: Any) -> bool:
+    """To the bit, and of one kind."""
+    if not isinstance(b, np.ndarray) or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return bool((bits(a) == bits(b)).all())
 
 
 @dataclass(frozen=True)
@@ -226,10 +274,13 @@ def _restored(stored: Stored, values: np.ndarray) -> np.ndarray:
 
 def _quoted(values: np.ndarray) -> np.ndarray:
     """Text as UTF-8 bytes of fixed length: HDF5 has no other that every reader understands."""
-    if values.dtype.kind != "U":
-        return values
-    encoded = np.char.encode(values, "utf-8") if values.size else values.astype("S1")
-    return encoded if encoded.dtype.itemsize else encoded.astype("S1")
+    return encoded(values) if values.dtype.kind == "U" else values
+
+
+def encoded(text: np.ndarray) -> np.ndarray:
+    """UTF-8, of one length and never of none, which HDF5 cannot hold."""
+    utf8 = np.char.encode(text, "utf-8") if text.size else text.astype("S1")
+    return utf8 if utf8.dtype.itemsize else utf8.astype("S1")
 
 
 def _unquoted(values: np.ndarray) -> np.ndarray:

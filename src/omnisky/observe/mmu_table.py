@@ -41,7 +41,7 @@ class Wanted:
     bands: Mapping[str, tuple[str, ...]]
     """of light curves whose files name their bands: all names in the set"""
     fields: Mapping[str, tuple[str, ...]]
-    """of each part: what the first file has columns for, and every other must"""
+    """of each part: what the first file that has it has columns for, and every other must"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class Schema:
         if name not in self.row.missing:
             return values
         floats = values if values.dtype.kind == "f" else values.astype(np.float64)
-        return np.where(floats == self.row.missing[name], np.nan, floats).astype(floats.dtype)
+        return np.where(np.isin(floats, self.row.missing[name]), np.nan, floats).astype(floats.dtype)
 
     def wanted(
         self, parts: tuple[str, ...] | None, columns: tuple[str, ...] | None, schemas: Sequence[Schema]
@@ -161,7 +161,7 @@ class Schema:
             scalars=scalars if "scalars" in chosen or set(scalars) & set(asked) else (),
             labels=labels if "labels" in chosen or set(labels) & set(asked) else (),
             bands=bands,
-            fields=self.fields(),
+            fields={name: fields for schema in reversed(schemas) for name, fields in schema.fields().items()},
         )
 
 
@@ -182,7 +182,9 @@ def _sort(name: str, row: MmuRow, held: Held, found: _Sorted) -> None:
     what = held.described(name)
     size = int(np.prod(what.shape))
     of_table = row.layout is Layout.GROUP and "." in name
-    if of_table or what.ragged or size > _WIDE or what.kind not in "fiubU" or size == 0:
+    # Beside each light curve lie others of its shape (MAG, SNR, Zpt), which differs from object to object.
+    of_curve = row.layout is Layout.PER_OBJECT and what.shape != ()
+    if of_table or of_curve or what.ragged or size > _WIDE or what.kind not in "fiubU" or size == 0:
         found.left_out.append(name)
         return
     into = found.scalars if what.kind == "f" or name in row.missing else found.labels
@@ -303,7 +305,7 @@ def _scalars(held: Held, schema: Schema, rows: Any, names: tuple[str, ...]) -> S
             read[entry.column] = schema.mended(entry.column, _rows_of(held, entry.column, rows))
         values = _entry_of(read[entry.column], entry)
         columns.append(values if values.dtype.kind == "f" else values.astype(np.float64))
-    units = tuple(schema.row.units.get(_column_of(schema, name), "") for name in names)
+    units = tuple(schema.row.unit_of(_column_of(schema, name)) for name in names)
     return Scalars(values=np.stack(columns, axis=1), names=names, units=units if any(units) else ())
 
 

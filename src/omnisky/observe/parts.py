@@ -231,7 +231,8 @@ class LightCurve(Part):
     bands: tuple[str, ...]
     """names of the bands"""
     unit: str = "nanomaggy"
-    """AB nanomaggies; "vega nanomaggy": the same, zero point 22.5 mag in the Vega system; "electron / s": as counted"""
+    """AB nanomaggies; "vega nanomaggy": the same, zero point 22.5 mag in the Vega system; "native nanomaggy": in the
+    system that each band has in its survey, which its row says; "electron / s": as counted"""
     survey: str = ""
     """a row of `observe.survey`, or empty"""
     ivar: Float[np.ndarray, "object epoch"] | None = None

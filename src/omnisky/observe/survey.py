@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -107,15 +108,24 @@ class MmuRow:
     """(ra, dec) that stand for a position that is not known"""
     parts: tuple[PartRow, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
-    """of columns that no part claims: they become the parts "scalars" and "labels" """
-    missing: Mapping[str, float] = field(default_factory=dict)
-    """column → the number that stands for "not measured" there"""
+    """of columns that no part claims: they become the parts "scalars" and "labels". A name may have * and ? in it"""
+    missing: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """column → the numbers that stand for "not measured" there"""
     suffixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """of a column with an entry per band: SPECTROFLUX → SPECTROFLUX_U, SPECTROFLUX_G …"""
     fine_when_zero: Mapping[str, str] = field(default_factory=dict)
     """warning column → name of the label that is True where it is 0. MMU's loaders invert it under the old name"""
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """compound tables → their fields, in the order by which MMU's loader reads them"""
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """words that MMU's loader looks for beside each object"""
     note: str = ""
     """what else to know, and where it is from"""
+
+    def unit_of(self, column: str) -> str:
+        """As astropy spells it; empty for a pure number, and where it is not known."""
+        named = (unit for pattern, unit in self.units.items() if fnmatchcase(column, pattern))
+        return self.units.get(column) or next(named, "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +138,7 @@ class Survey:
     filters: tuple[str, ...] = ()
     """what the planes were taken through, where the name does not say"""
     unit: str = "nanomaggy"
-    """of the image planes: "nanomaggy" or "display" (8-bit colour)"""
-    zero_point_mag: float = 22.5
-    """AB magnitude of one unit of flux, as we hold it"""
+    """of the image planes, as in `Image.unit`"""
     pixel_scale_arcsec: float = float("nan")
     """arcsec per pixel; NaN where it differs from object to object"""
     citation: str = ""
@@ -206,6 +214,17 @@ def part_row(where: str, name: str, row: Mapping[str, Any]) -> PartRow:
     return PartRow(name=name, kind=kind, columns=columns, **_values(where, PartRow, rest))
 
 
+def part_table(row: PartRow) -> dict[str, Any]:
+    """The table that `part_row` makes this row of; also good for JSON."""
+    table: dict[str, Any] = {"kind": row.kind.__name__.lower()}
+    table |= {key: list(names) for key, names in row.columns.items()}
+    for knob in fields(row):
+        value = getattr(row, knob.name)
+        if knob.name not in ("name", "kind", "columns") and knob.name not in table and value != knob.default:
+            table[knob.name] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
 def _values(where: str, kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a dataclass out of TOML: lists become tuples, integers floats where floats are meant."""
     types = {f.name: str(f.type) for f in fields(kind)}
@@ -218,8 +237,8 @@ def _values(where: str, kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
 def _value(where: str, kind: str, value: Any) -> Any:
     if kind == "tuple[str, ...]":
         return _words(where, value)
-    if kind == "tuple[float, ...]" and isinstance(value, list) and all(isinstance(x, int | float) for x in value):
-        return tuple(float(one) for one in value)
+    if kind == "tuple[float, ...]":
+        return tuple(_value(where, "float", one) for one in (value if isinstance(value, list) else [value]))
     if kind.startswith("Mapping[str, ") and isinstance(value, dict):
         inner = kind.removeprefix("Mapping[str, ").removesuffix("]")
         return {key: _value(f"{where}.{key}", inner, one) for key, one in value.items()}

@@ -24,6 +24,8 @@ from omnisky.observe.checks import PartCheck
 from omnisky.observe.files import file_findings
 from omnisky.observe.finding import Finding, Offenders, Report
 from omnisky.observe.loader import Source
+from omnisky.observe.mmu import MMUHdf5
+from omnisky.observe.mmu_files import is_cells
 from omnisky.observe.read import read
 from omnisky.observe.types import Observation
 
@@ -35,43 +37,76 @@ _THROUGH_FLOAT = re.compile(r"^\d+(\.\d+)?e\+\d+$|^\d{6,}\.0$", re.IGNORECASE)
 
 
 def validate(
-    what: str | Path | Source, *, batch: int = BATCH, watch: Callable[[int, int], None] | None = None
+    what: str | Path | Source,
+    *,
+    survey: str = "",
+    batch: int = BATCH,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Report:
     """All checks of a file, a folder, or anything with `len` and `take`. `watch` is told (done, in all).
 
-    What cannot be read is a finding too. Raises ObservationError where there is nothing at all, MissingExtra.
+    What cannot be read is a finding too, and the rest is looked at all the same. Sets of the Multimodal Universe are
+    read file by file; `survey` is their row of `observe.survey`, where the path does not name it. Raises
+    ObservationError where there is nothing at all, MissingExtra.
     """
     if not isinstance(what, str | Path):
-        return _report(type(what).__name__, what, [], batch, watch)
+        return _report(type(what).__name__, [_Piece("", what)], [], batch, watch)
     if "://" not in str(what) and not Path(what).expanduser().exists():
         raise ObservationError("nothing there", saw=what, want="a file or folder", hint="check the path for typos")
     findings = [] if "://" in str(what) else list(file_findings(Path(what).expanduser()))
+    pieces: list[_Piece] = []
     try:
-        source: Source = read(what)
+        pieces, broken = _pieces(what, survey)
+        # What is wrong with a file may have shown already where its positions were looked at.
+        known = {finding.where for finding in findings if finding.check == "readable"}
+        findings += [_unreadable(str(what), error) for error in broken if not any(one in str(error) for one in known)]
     except ObservationError as error:
         findings.append(_unreadable(str(what), error))
-        source = Observation.of([])
-    return _report(str(what), source, findings, batch, watch)
+    return _report(str(what), pieces, findings, batch, watch)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What is read on its own, so that it can fail on its own."""
+
+    where: str
+    """a file; empty if it is all there is"""
+    source: Source
+
+
+def _pieces(what: str | Path, survey: str) -> tuple[list[_Piece], list[ObservationError]]:
+    """Of a path; and what is wrong with those that cannot be opened."""
+    path = Path(what).expanduser()
+    if "://" in str(what) or not is_cells(path):
+        return [_Piece("", read(what, survey=survey))], []
+    found, broken = MMUHdf5(path, survey=survey).by_file()
+    return [_Piece(str(one.path), one) for one in found], broken
 
 
 def _report(
-    what: str, source: Source, findings: list[Finding], batch: int, watch: Callable[[int, int], None] | None
+    what: str, pieces: list[_Piece], findings: list[Finding], batch: int, watch: Callable[[int, int], None] | None
 ) -> Report:
-    core, parts, done = _Core(), dict[str, PartCheck](), 0
-    for start in range(0, len(source), batch):
-        rows = np.arange(start, min(start + batch, len(source)))
-        try:
-            seen = source.take(rows)
-        except ObservationError as error:  # named, and the rest is looked at all the same
-            findings.append(_unreadable(f"rows {start} … {rows[-1]}", error))
-            continue
-        core.add(seen, rows)
-        for name in seen.parts:
-            parts.setdefault(name, PartCheck(name)).add(seen)
-        done += len(seen)
-        if watch is not None:
-            watch(start + len(rows), len(source))
-    findings += core.findings(source)
+    core, parts = _Core(), dict[str, PartCheck]()
+    total, done, before = sum(len(piece.source) for piece in pieces), 0, 0
+    for piece in pieces:
+        said: dict[str, Finding] = {}
+        for start in range(0, len(piece.source), batch):
+            rows = np.arange(start, min(start + batch, len(piece.source)))
+            try:
+                seen = piece.source.take(rows)
+            except ObservationError as error:  # named, once; and the rest is looked at all the same
+                where = f"{piece.where}, rows {start} … {rows[-1]}".lstrip(", ")
+                said.setdefault(str(error), _unreadable(where, error))
+                continue
+            core.add(seen, piece.source, rows)
+            for name in seen.parts:
+                parts.setdefault(name, PartCheck(name)).add(seen)
+            done += len(seen)
+            if watch is not None:
+                watch(before + start + len(rows), total)
+        findings += said.values()
+        before += len(piece.source)
+    findings += core.findings()
     findings += [finding for part in parts.values() for finding in part.findings()]
     if not done and not findings:
         findings.append(Finding(check="objects", where=what, saw="none", want="at least one"))
@@ -93,7 +128,8 @@ class _Core:
     """Ids and positions of all objects."""
 
     hashes: list[np.ndarray] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
+    rows: list[tuple[Source, np.ndarray]] = field(default_factory=list)
+    """where each batch is from"""
     nameless: Offenders = field(default_factory=Offenders)
     bytes_ids: Offenders = field(default_factory=Offenders)
     float_ids: Offenders = field(default_factory=Offenders)
@@ -107,13 +143,13 @@ class _Core:
     round_numbers: bool = True
     dtypes: set[str] = field(default_factory=set)
 
-    def add(self, seen: Observation, rows: np.ndarray) -> None:
+    def add(self, seen: Observation, source: Source, rows: np.ndarray) -> None:
         ids = seen.object_id
         if ids.dtype.kind != "U":
             self.dtypes.add(f"object_id {ids.dtype}")
         names = [str(name) for name in ids.tolist()]
         self.hashes.append(np.fromiter(map(hash, names), dtype=np.int64, count=len(names)))
-        self.rows.append(rows)
+        self.rows.append((source, rows))
         self.nameless.add(_each(names, lambda name: not name.strip() or name.lower() in ("nan", "none")), ids)
         self.bytes_ids.add(_each(names, lambda name: bool(_THROUGH_BYTES.match(name))), ids)
         self.float_ids.add(_each(names, lambda name: bool(_THROUGH_FLOAT.match(name))), ids)
@@ -138,11 +174,11 @@ class _Core:
         self.single &= bool((degrees == degrees.astype(np.float32)).all())
         self.round_numbers &= bool((degrees * 64 % 1 == 0).all())
 
-    def findings(self, source: Source) -> Iterator[Finding]:
-        yield from self._of_ids(source)
+    def findings(self) -> Iterator[Finding]:
+        yield from self._of_ids()
         yield from self._of_positions()
 
-    def _of_ids(self, source: Source) -> Iterator[Finding]:
+    def _of_ids(self) -> Iterator[Finding]:
         for said in sorted(self.dtypes):
             want = "object_id text, ra and dec float64"
             hint = "Observation.of(ids, ra, dec) sees to it; in float32, degrees are off by up to 0.055 arcsec"
@@ -158,13 +194,19 @@ class _Core:
                 )
         if not self.hashes:
             return
-        hashes, rows = np.concatenate(self.hashes), np.concatenate(self.rows)
-        _, first, count = np.unique(hashes, return_index=True, return_counts=True)
+        _, first, count = np.unique(np.concatenate(self.hashes), return_index=True, return_counts=True)
         if (count > 1).any():
-            names = ", ".join(source.take(np.sort(rows[first[count > 1]])[:3]).object_id.tolist())
+            names = ", ".join(self._name(at) for at in np.sort(first[count > 1])[:3].tolist())
             saw = f"{(count > 1).sum()} ids more than once: {names}"
             hint = "the same object read twice, or ids of several surveys without a prefix?"
             yield Finding(check="ids unique", where="object_id", saw=saw, want="each id once", hint=hint)
+
+    def _name(self, at: int) -> str:
+        """Of the object that was added as number `at`."""
+        ends = np.cumsum([len(rows) for _, rows in self.rows])
+        batch = int(np.searchsorted(ends, at, side="right"))
+        source, rows = self.rows[batch]
+        return str(source.take(rows[[at - ends[batch]]]).object_id[0])
 
     def _of_positions(self) -> Iterator[Finding]:
         if self.off_sky.count:
