@@ -33,16 +33,6 @@ class Curve:
     wavelength_aa: Float[np.ndarray, " wave"]
     response: Float[np.ndarray, " wave"]
 
-    @property
-    def effective_aa(self) -> float:
-        """Mean wavelength of the photons of a source of constant f_λ · λ, Å."""
-        weight = self.response / self.wavelength_aa
-        return float(np.trapezoid(weight * self.wavelength_aa, self.wavelength_aa) / _area(weight, self.wavelength_aa))
-
-
-def _area(values: np.ndarray, over: np.ndarray) -> float:
-    return float(np.trapezoid(values, over))
-
 
 @cache
 def curve(name: str) -> Curve:
