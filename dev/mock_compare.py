@@ -164,7 +164,12 @@ def vvds(folder: Path, number: int) -> Iterator[Pair]:
         yield Pair(name, "z", real["z"], ours["redshift"], (0, 2.0))
         if part == "wide":
             continue  # no u, g, r, i, z there
-        for a, b, span in (("u", "g", (-0.3, 3)), ("g", "r", (-0.3, 2)), ("r", "i", (-0.3, 1.8)), ("i", "z", (-0.3, 1))):
+        for a, b, span in (
+            ("u", "g", (-0.3, 3)),
+            ("g", "r", (-0.3, 2)),
+            ("r", "i", (-0.3, 1.8)),
+            ("i", "z", (-0.3, 1)),
+        ):
             first, second = real[f"mag_auto_{a}"], real[f"mag_auto_{b}"]
             there = (first > 0) & (first < 40) & (second > 0) & (second < 40)
             mine = ours[f"m{a}"] - ours[f"m{b}"]
@@ -193,7 +198,9 @@ def line_widths(data: Path, number: int) -> Iterator[Pair]:
     real = table(data / "desi_sv3_bgs_ew/desi_sv3_bgs_ew.parquet")
     for column, name in (("halpha", "Halpha"), ("hbeta", "Hbeta"), ("oiii_5007", "OIII_5007"), ("oii_doublet", "OII")):
         # Below 1 Å detections are incomplete: all such count as 1 Å.
-        widths = [np.log10(np.maximum(np.nan_to_num(one, nan=1.0), 1.0)) for one in (real[f"ew_{column}"], ours[f"ew_{name}"])]
+        widths = [
+            np.log10(np.maximum(np.nan_to_num(one, nan=1.0), 1.0)) for one in (real[f"ew_{column}"], ours[f"ew_{name}"])
+        ]
         yield Pair("DESI bright galaxies, 0.06 < z < 0.3", f"log EW {name} / Å", *widths, (0, 2.4), True)
 
 
@@ -235,5 +242,3 @@ def resolve(folder: Path, number: int) -> Iterator[Pair]:
             here = (ours["log_mass"] > low) & (ours["log_mass"] < high) & np.isfinite(mine[quantity])
             name = f"RESOLVE and ECO, log M = {low} … {high}"
             yield Pair(name, quantity, theirs[quantity][there], mine[quantity][here], span)
-
-

@@ -115,8 +115,9 @@ def wise(seen: Truth, light: Sequence[Light]) -> Float[np.ndarray, "object 4"]:
 
 
 _WISE_UM = np.array([3.3526, 4.6028, 11.5608, 22.0883])
-# f_ν of a galaxy's stars over that at 1 µm. To 2.2 µm: CWW_E_ext and CWW_Scd_ext of GalSim (Coleman, Wu & Weedman 1980);
-# to W1: a black body of 4,000 K; beyond: no colour in Vega magnitudes (AB − Vega: Jarrett et al. 2011, ApJ 735, 112).
+# f_ν of a galaxy's stars over that at 1 µm. To 2.2 µm: CWW_E_ext and CWW_Scd_ext of GalSim (Coleman, Wu & Weedman
+# 1980); to W1: a black body of 4,000 K; beyond: no colour in Vega magnitudes (AB − Vega: Jarrett et al. 2011, ApJ 735,
+# 112).
 _SHAPE_UM = np.array([1.0, 1.25, 1.6, 2.2, *_WISE_UM])
 _COLD = 0.607 * 10 ** (-0.4 * (np.array([2.699, 3.339, 5.174, 6.620]) - 2.699))
 _OLD = np.array([1.0, 1.077, 1.299, 1.076, *(1.076 * _COLD)])

@@ -34,13 +34,20 @@ class Curve:
     response: Float[np.ndarray, " wave"]
 
 
+def needs_speclite() -> None:
+    """Raises MissingExtra without it."""
+    try:
+        import speclite  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("filter curves are speclite's", hint=HINT) from error
+
+
 @cache
 def curve(name: str) -> Curve:
     """A filter curve by speclite's name. Raises MissingExtra."""
-    try:
-        from speclite import filters
-    except ImportError as error:
-        raise MissingExtra("filter curves are speclite's", hint=HINT) from error
+    needs_speclite()
+    from speclite import filters
+
     found = filters.load_filter(name)
     return Curve(np.asarray(found.wavelength, dtype=np.float64), np.asarray(found.response, dtype=np.float64))
 
