@@ -41,3 +41,32 @@ def parity_folder() -> Path:
     if not folder.is_dir():
         pytest.fail(f"no parity packs at {folder}; OMNISKY_PARITY is {named!r}")
     return folder
+
+
+def _mock_folder(config: pytest.Config, objects: int) -> Path:
+    """A mock sky on disk, kept from run to run as long as the code that makes it is the same."""
+    from hashlib import blake2b
+    from importlib.resources import files
+
+    pytest.importorskip("galsim")
+    pytest.importorskip("speclite")
+    from omnisky.observe.mock import MockSky, build
+
+    code = sorted((Path(str(files("omnisky"))) / "observe").rglob("*.[pn][yp]*"))
+    digest = blake2b(b"".join(one.read_bytes() for one in code if one.is_file() and one.suffix != ".pyc"))
+    folder = config.cache.mkdir("mock") / f"{objects}-{digest.hexdigest()[:12]}"
+    for _ in build(MockSky(objects=objects), folder, workers=2 if objects > 100 else 1):
+        pass
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mock_folder(pytestconfig: pytest.Config) -> Path:
+    """48 objects: images, spectra, catalogues, truth."""
+    return _mock_folder(pytestconfig, 48)
+
+
+@pytest.fixture(scope="session")
+def large_mock_folder(pytestconfig: pytest.Config) -> Path:
+    """2,000 of them, in about a minute the first time: for tests marked slow."""
+    return _mock_folder(pytestconfig, 2000)

@@ -1,5 +1,7 @@
 """The main job: a page with every section, on the real sample sky and on labelled galaxies."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from small import galaxies
@@ -16,9 +18,33 @@ def test_the_sample_sky_becomes_a_page(tmp_path):
     for name in ("learning", "look-alikes", "morphology", "map", "completions", "spectra"):
         assert f"{name}.png" in page and (tmp_path / f"{name}.png").stat().st_size > 10_000
     assert "Illingworth" in page and "DESI Collaboration" in page  # whoever's data it is, is named
+    assert ("mock.png" in page) == (find_spec("galsim") is not None)  # without it the page says how to get it
     found = Embedding.load(tmp_path / "embeddings.parquet")
     assert str(len(found)) == story.facts["galaxies"]
     assert np.isfinite(found.vectors).all() and np.isfinite(found.ra).all()
+
+
+def test_the_mock_sky_of_the_demo_has_all_its_variety():
+    pytest.importorskip("speclite")
+    from omnisky.demo.mock import MOCK_SKY, variety
+
+    titles, rows = variety(MOCK_SKY.population.truth(np.arange(len(MOCK_SKY))))
+    assert len(titles) == len(set(titles)) == len(set(rows.tolist())) == 12
+
+
+def test_without_galsim_the_demo_says_so_and_goes_on(tmp_path, monkeypatch):
+    from omnisky.demo.mock import mock_sky
+    from omnisky.demo.story import Story
+    from omnisky.errors import MissingExtra
+    from omnisky.observe.mock import MockSky
+
+    def refuse(*_):
+        raise MissingExtra("mock images are drawn with GalSim", hint="pip install 'omnisky[mock]'")
+
+    monkeypatch.setattr(MockSky, "take", refuse)
+    story = Story(tmp_path)
+    mock_sky(story, MockSky(objects=30))
+    assert "pip install 'omnisky[mock]'" in story.sections[0].text and story.sections[0].figure is None
 
 
 @pytest.mark.slow  # it trains two CNNs, as the yardstick does

@@ -190,11 +190,12 @@ def mock(
 
     population = Population(seed=seed, faintest_r_mag=faintest, stars=stars)
     sky = MockSky(objects=objects, population=population, cameras=cameras, spectrographs=spectrographs, gaia_xp=gaia)
-    cells = len(sky.cells())
+    done = files = 0
     with counting_bar("mock sky") as watch:
-        for done, _ in enumerate(build(sky, out, workers=workers), 1):
-            watch(done, cells)
-    print(f"{out}: {objects} objects in {cells} files; read them with omnisky.read({str(out)!r})")
+        for piece in build(sky, out, workers=workers):
+            done, files = done + len(piece.index), files + 1
+            watch(done, objects)
+    print(f"{out}: {done:,} objects in {files} files; read them with omnisky.read({str(out)!r})")
 
 
 evaluate = App(name="evaluate", help="Measure how good models are.")

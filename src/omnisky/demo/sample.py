@@ -13,6 +13,7 @@ from torch import nn
 
 from omnisky import plot, watch
 from omnisky.adapt.pool import AttentiveProbe
+from omnisky.demo.mock import mock_sky
 from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
 from omnisky.embed import embed, signature, token_states
 from omnisky.model import store
@@ -45,6 +46,7 @@ def sample_demo(folder: str | Path, steps: int = 30) -> Story:
     the_map(story, galaxies, embedding, chance.argmax(1), probe.names_)
     completions(story, model, galaxies)
     _spectra(story, sky.spectra)
+    mock_sky(story)
     story.facts = {"galaxies": f"{len(galaxies):,}", **about(model)}
     return finish(story, "Real galaxies through a small foundation model", "make demo", tuple(SOURCES.values()))
 

@@ -72,6 +72,14 @@ def write_mmu(source: Source, folder: str | Path, *, survey: str = "", objects_p
     return paths
 
 
+def write_mmu_file(seen: Observation, path: str | Path) -> None:
+    """One file of objects that share a cell, for who names the files himself. Raises as `write_mmu`."""
+    where = np.unique(_where(seen))
+    if len(where) != 1:
+        raise BadValue("objects of one file", saw=f"cells {where.tolist()}", want="one cell", hint="write_mmu")
+    _write(seen, Path(path), int(where[0]), _Target("", _PLAIN))
+
+
 @dataclass(frozen=True)
 class _Target:
     """Whose files these shall be."""

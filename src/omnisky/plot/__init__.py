@@ -15,3 +15,4 @@ from omnisky.plot.gallery import completions as completions
 from omnisky.plot.gallery import lookalike_wall as lookalike_wall
 from omnisky.plot.gallery import predictions as predictions
 from omnisky.plot.lines import spectra as spectra
+from omnisky.plot.wall import wall as wall

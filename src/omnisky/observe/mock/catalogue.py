@@ -1,10 +1,11 @@
 """What the surveys' catalogues say of an object: fluxes, shapes, extinction, neighbours, and which pixel is whose.
 
 Columns are called what the surveys (and AION-1's modalities) call them. Fluxes and magnitudes carry the noise of their
-survey's depth over the object's area; shapes and redshifts are the true ones.
+survey's depth over the object's area, and are not corrected for the Milky Way; shapes and redshifts are the true ones.
 
-WISE is not made of the templates, which end at 1.15 µm: W1 and W2 are the stellar mass at M/L = 0.6 in W1 (Meidt et
-al. 2014, ApJ 788, 144), 12 and 23 µm the star formation rate (Cluver et al. 2017, ApJ 850, 68) on top of the stars'.
+WISE is not made of the templates, which end at 1.15 µm: the stars' light goes on from there as that of near-infrared
+templates, and dust adds at 12 and 23 µm what the star formation rate asks for (Cluver et al. 2017, ApJ 850, 68).
+Like all fluxes of the Tractor they are AB nanomaggies, though WISE's own catalogues are in Vega magnitudes.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from omnisky.observe.mock.cameras import CAMERAS, Camera
 from omnisky.observe.mock.chances import Use, generator
 from omnisky.observe.mock.images import in_view, psf_steps, sky_sigma
 from omnisky.observe.mock.light import Light, fluxes
-from omnisky.observe.mock.photometry import FILTERS, curve, magnitude
+from omnisky.observe.mock.photometry import magnitude
 from omnisky.observe.mock.surroundings import Sources
-from omnisky.observe.mock.templates import CM_PER_MPC, SOLAR_ERG_S, cardelli
+from omnisky.observe.mock.templates import CM_PER_MPC, SOLAR_ERG_S
 from omnisky.observe.mock.truth import Truth
 from omnisky.observe.types import Neighbours, Scalars, SegmentationMap
 
@@ -29,9 +30,9 @@ MOST_NEIGHBOURS = 20
 TYPES = {"PSF": 1.0, "REX": 2.0, "EXP": 3.0, "DEV": 4.0, "SER": 5.0}
 """the numbers of the Tractor's kinds of source in the column TYPE, as in the Multimodal Universe"""
 
-_WISE_DEPTH = np.array([21.0, 20.3, 17.2, 15.0])  # AB, 5 σ, forced photometry in seven years of NEOWISE
-_WISE_AB = np.array([2.699, 3.339, 5.174, 6.620])  # AB − Vega (Jarrett et al. 2011, ApJ 735, 112)
-_WISE_HZ = 2.99792458e18 / np.array([33526.0, 46028.0, 115608.0, 220883.0])
+# AB, 5 σ: from flux_ivar_w* of a galaxy in DR9, in the tractor file that fastspecfit ships (brick 1054p567).
+_WISE_DEPTH = np.array([21.5, 20.7, 17.0, 14.6])
+_WISE_EXTINCTION = np.array([0.184, 0.113, 0.0241, 0.0091])  # A/E(B−V), from mw_transmission_w* there
 
 
 def ellipticity(
@@ -98,42 +99,60 @@ def _wise_noise(seen: Truth, seed: int) -> Float[np.ndarray, "object 4"]:
 
 
 def wise(seen: Truth, light: Sequence[Light]) -> Float[np.ndarray, "object 4"]:
-    """W1 … W4 in nanomaggies (AB), by scaling relations; see the top of this file."""
-    mass, sfr = 10 ** np.nan_to_num(seen.log_mass), 10 ** np.nan_to_num(seen.log_mass + seen.log_ssfr)
-    modulus = np.where(seen.is_star, 0.0, cosmos.distance_modulus(seen.redshift))
-    warm = np.clip((np.nan_to_num(seen.log_ssfr) + 11.5) / 2, 0, 1)
-    w1_vega = 3.26 - 2.5 * np.log10(mass / 0.6) + modulus - 6.0 * np.log10(1 + seen.redshift)
-    vega = np.stack([w1_vega, w1_vega - 0.02 - 0.2 * warm, w1_vega - 0.05, w1_vega - 0.05], axis=1)
-    stars = 10 ** (-0.4 * (vega + _WISE_AB - 22.5))
+    """W1 … W4 in nanomaggies (AB): from the light at 1 µm at rest, redwards; see the top of this file."""
+    far = 1 + seen.redshift
+    start = np.array([_one_micron(one, z) for one, z in zip(light, seen.redshift.tolist(), strict=True)])
+    rest, warm = np.log(_WISE_UM / far[:, None]), np.clip((np.nan_to_num(seen.log_ssfr) + 11.5) / 2, 0, 1)
+    old, young = (10 ** np.interp(rest, np.log(_SHAPE_UM), np.log10(shape)) for shape in (_OLD, _YOUNG))
+    sfr = 10 ** np.nan_to_num(seen.log_mass + seen.log_ssfr)
     power = np.stack([0 * sfr, 0 * sfr, *(_dust_power(sfr, slope, shift) for slope, shift in _CLUVER)], axis=1)
-    dust = power * _AT_TEN_PC * 10 ** (-0.4 * modulus[:, None]) / _WISE_HZ / _NANOMAGGY
-    galaxy = stars + dust
-    cold = np.nan_to_num(seen.teff_k, nan=5000.0)[:, None]
-    reference = np.array([one.band("legacysurvey", "r").sum() for one in light])[:, None]
-    ratio = _planck(_WISE_HZ, cold) / _planck(np.array([2.99792458e18 / 6420]), cold)
-    return np.where(seen.is_star[:, None], reference * ratio, galaxy)
+    away = 10 ** (-0.4 * np.where(seen.is_star, 0.0, cosmos.distance_modulus(seen.redshift)))
+    warm_dust = power * _AT_TEN_PC * away[:, None] / (2.99792458e14 / _WISE_UM) / _NANOMAGGY
+    galaxy = start[:, None] * (old + warm[:, None] * (young - old)) + warm_dust
+    kelvin = np.nan_to_num(seen.teff_k, nan=5000.0)[:, None]
+    star = start[:, None] * _planck(_WISE_UM, kelvin) / _planck(np.array([1.0]), kelvin)
+    return np.where(seen.is_star[:, None], star, galaxy) * 10 ** (-0.4 * _WISE_EXTINCTION * seen.ebv_mag[:, None])
 
 
+_WISE_UM = np.array([3.3526, 4.6028, 11.5608, 22.0883])
+# f_ν of a galaxy's stars over that at 1 µm. To 2.2 µm: CWW_E_ext and CWW_Scd_ext of GalSim (Coleman, Wu & Weedman
+# 1980); to W1: a black body of 4,000 K; beyond: no colour in Vega magnitudes (AB − Vega: Jarrett et al. 2011, ApJ 735,
+# 112).
+_SHAPE_UM = np.array([1.0, 1.25, 1.6, 2.2, *_WISE_UM])
+_COLD = 0.607 * 10 ** (-0.4 * (np.array([2.699, 3.339, 5.174, 6.620]) - 2.699))
+_OLD = np.array([1.0, 1.077, 1.299, 1.076, *(1.076 * _COLD)])
+_YOUNG = np.array([1.0, 1.078, 1.228, 0.982, *(0.982 * _COLD)])
 _AT_TEN_PC = SOLAR_ERG_S / (4 * np.pi * (CM_PER_MPC * 1e-5) ** 2)  # erg s⁻¹ cm⁻² of 1 L☉ at 10 pc
 _NANOMAGGY = 3.631e-29  # erg s⁻¹ cm⁻² Hz⁻¹
 _CLUVER = ((0.889, 7.76), (0.915, 8.01))  # log SFR = slope × log ν L_ν − shift, L☉, at 12 and 23 µm
+
+
+def _one_micron(light: Light, redshift: float) -> float:
+    """Nanomaggies at 1 µm at rest, as they arrive."""
+    wave, flux = light.coarse
+    near = np.abs(np.log(wave / 1e4 / (1 + redshift))) < 0.02
+    per_hertz = flux.sum(axis=0)[near] * 1e-17 * wave[near] ** 2 / 2.99792458e18
+    return float(per_hertz.mean() / _NANOMAGGY)
 
 
 def _dust_power(sfr: np.ndarray, slope: float, shift: float) -> Float[np.ndarray, " object"]:
     return 10 ** ((np.log10(np.maximum(sfr, 1e-6)) + shift) / slope)
 
 
-def _planck(hertz: np.ndarray, kelvin: np.ndarray) -> np.ndarray:
-    return hertz**3 / np.expm1(4.7992e-11 * hertz / kelvin)
+def _planck(micron: np.ndarray, kelvin: np.ndarray) -> np.ndarray:
+    """B_ν, relative."""
+    return micron**-3.0 / np.expm1(14387.8 / (micron * kelvin))
+
+
+# A/E(B−V) of lsst/obs_subaru, config/extinctionCoeffs.py.
+_HSC_EXTINCTION = {"g": 3.240, "r": 2.276, "i": 1.633, "z": 1.263, "y": 1.075}
 
 
 def _hsc(seen: Truth, light: Sequence[Light], seed: int) -> Columns:
     camera = CAMERAS["hsc"]
     mag = magnitude(measured(seen, fluxes(light, "hsc"), camera, seed))
     columns: Columns = {f"{band}_cmodel_mag": (mag[:, i], "mag") for i, band in enumerate(camera.bands)}
-    for band in camera.bands:
-        law = float(cardelli(np.array([curve(FILTERS["hsc"][band]).effective_aa]))[0])
-        columns[f"a_{band}"] = (3.1 * law * seen.ebv_mag, "mag")
+    columns |= {f"a_{band}": (ratio * seen.ebv_mag, "mag") for band, ratio in _HSC_EXTINCTION.items()}
     # Moments of a Gaussian of the same half-light radius, blurred by a Gaussian PSF, axes west and north.
     fwhm = np.array([psf_steps(int(i), camera, seed)[camera.bands.index("i")] for i in seen.index]) * 0.02
     e1, e2 = total_ellipticity(seen)
@@ -148,14 +167,16 @@ def _hsc(seen: Truth, light: Sequence[Light], seed: int) -> Columns:
     return columns
 
 
+# Errors by G magnitude: documentation of Gaia EDR3, release 1.1, executive summary (gea.esac.esa.int/archive).
 def _gaia(seen: Truth, light: Sequence[Light], seed: int) -> Columns:
     """Fluxes of all it can see (G < 21); galaxies have parallaxes of noise."""
     flux = np.array([[xp.electrons(one, band) for band in ("G", "BP", "RP")] for one in light])
-    g_mag = xp.ZERO_POINT_AB["G"] - 2.5 * np.log10(flux[:, 0])
-    error_mas = 0.02 * np.sqrt(1 + 10 ** (0.5 * (g_mag - 15.5)))
+    g_mag = xp.ZERO_POINT_AB["G"] - 2.5 * np.log10(flux[:, 0]) - xp.AB_MINUS_VEGA
+    error_mas = 10 ** np.interp(g_mag, [15, 17, 20, 21], np.log10([0.025, 0.07, 0.5, 1.3]))
     lots = np.stack([generator(seed, int(i), Use.CATALOGUE, 4).standard_normal(4) for i in seen.index])
     seen_by_gaia = g_mag < 21
-    relative = np.stack([0.001 * 10 ** (0.25 * np.maximum(g_mag - at, 0)) for at in (16, 14, 14)], axis=1)
+    millimag = [[0.3, 1, 6], [0.9, 12, 108], [0.6, 6, 52]]
+    relative = np.stack([10 ** np.interp(g_mag, [13, 17, 20], np.log10(at)) for at in millimag], axis=1) / 1085.7
     flux = np.where(seen_by_gaia[:, None], flux * (1 + relative * lots[:, :3]), np.nan)
     names = "phot_g_mean_flux", "phot_bp_mean_flux", "phot_rp_mean_flux"
     columns: Columns = {name: (flux[:, i], "electron / s") for i, name in enumerate(names)}

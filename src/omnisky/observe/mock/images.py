@@ -59,6 +59,11 @@ class Grid:
         return whole[np.ix_(at, at)]
 
 
+def needs_galsim() -> None:
+    """Raises MissingExtra without it."""
+    _galsim()
+
+
 @cache
 def _galsim() -> Any:
     try:

@@ -13,7 +13,7 @@ from omnisky.observe.mock import cosmos, lines
 from omnisky.observe.mock.chances import Use, generator
 from omnisky.observe.mock.photometry import FILTERS, nanomaggies
 from omnisky.observe.mock.population import BULGE_DUST, YOUNG_DUST, Stars
-from omnisky.observe.mock.templates import LIGHT_KM_S, basis, calzetti, cardelli
+from omnisky.observe.mock.templates import basis, calzetti, through_milky_way
 from omnisky.observe.mock.truth import Truth
 
 PARTS = ("bulge", "disc", "young")
@@ -85,10 +85,10 @@ def _galaxy(seen: Truth, stars: Stars, row: int, seed: int) -> Light:
     line_aa = lines.WAVELENGTH_AA * (1 + z)
     return Light(
         wavelength_aa=here,
-        parts=galaxy * scale * _milky_way(here, float(seen.ebv_mag[row])),
+        parts=galaxy * scale * through_milky_way(here, float(seen.ebv_mag[row])),
         line_aa=line_aa,
         # A line's flux is its luminosity over 4π D²: not thinned out over (1 + z) times as many Å.
-        line_flux=line * scale * (1 + z) * _milky_way(line_aa, float(seen.ebv_mag[row])),
+        line_flux=line * scale * (1 + z) * through_milky_way(line_aa, float(seen.ebv_mag[row])),
         line_ew_aa=line / np.interp(lines.WAVELENGTH_AA, rest, continuum),
         stellar_sigma_km_s=sigma,
         gas_sigma_km_s=float(np.clip(0.75 * sigma * 10 ** lots.normal(0, 0.08), 25, 300)),
@@ -101,13 +101,9 @@ def _star(seen: Truth, row: int) -> Light:
     shape = templates.star[int(seen.star_template[row])].astype(np.float64)
     scale = 10 ** (-0.4 * (seen.r_mag[row] - 22.5)) / nanomaggies(shape, here, "decam2014-r")
     parts = np.zeros((3, len(here)))
-    parts[0] = shape * scale * _milky_way(here, float(seen.ebv_mag[row]))
+    parts[0] = shape * scale * through_milky_way(here, float(seen.ebv_mag[row]))
     nothing = np.zeros(len(lines.NAMES))
     return Light(here, parts, lines.WAVELENGTH_AA, nothing, nothing, 0.0, 0.0)
-
-
-def _milky_way(wavelength_aa: Float[np.ndarray, " wave"], ebv_mag: float) -> Float[np.ndarray, " wave"]:
-    return 10 ** (-0.4 * 3.1 * ebv_mag * cardelli(wavelength_aa))
 
 
 def broadened(flux: Float[np.ndarray, " wave"], sigma_km_s: float, step_km_s: float) -> Float[np.ndarray, " wave"]:
@@ -125,6 +121,3 @@ def broadened(flux: Float[np.ndarray, " wave"], sigma_km_s: float, step_km_s: fl
 def fluxes(light: Sequence[Light], survey: str) -> Float[np.ndarray, "object band"]:
     """Total nanomaggies of many objects in the bands of a survey."""
     return np.stack([one.bands(survey).sum(axis=1) for one in light])
-
-
-__all__ = ["LIGHT_KM_S", "PARTS", "Light", "broadened", "fluxes", "lit"]

@@ -33,24 +33,21 @@ class Curve:
     wavelength_aa: Float[np.ndarray, " wave"]
     response: Float[np.ndarray, " wave"]
 
-    @property
-    def effective_aa(self) -> float:
-        """Mean wavelength of the photons of a source of constant f_λ · λ, Å."""
-        weight = self.response / self.wavelength_aa
-        return float(np.trapezoid(weight * self.wavelength_aa, self.wavelength_aa) / _area(weight, self.wavelength_aa))
 
-
-def _area(values: np.ndarray, over: np.ndarray) -> float:
-    return float(np.trapezoid(values, over))
+def needs_speclite() -> None:
+    """Raises MissingExtra without it."""
+    try:
+        import speclite  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("filter curves are speclite's", hint=HINT) from error
 
 
 @cache
 def curve(name: str) -> Curve:
     """A filter curve by speclite's name. Raises MissingExtra."""
-    try:
-        from speclite import filters
-    except ImportError as error:
-        raise MissingExtra("filter curves are speclite's", hint=HINT) from error
+    needs_speclite()
+    from speclite import filters
+
     found = filters.load_filter(name)
     return Curve(np.asarray(found.wavelength, dtype=np.float64), np.asarray(found.response, dtype=np.float64))
 

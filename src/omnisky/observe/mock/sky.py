@@ -95,6 +95,13 @@ class MockSky:
             [f"mock-{self.seed}-{i:08d}" for i in chosen.tolist()], where[0], where[1], **self._parts(seen, light)
         )
 
+    def expected(self, index: Any, spectrograph: str) -> Float[np.ndarray, "object wave"]:
+        """Spectra as they would be without noise, of what enters the fibre; 1e-17 erg s⁻¹ cm⁻² Å⁻¹."""
+        seen = self.population.truth(np.asarray(index))
+        tool = SPECTROGRAPHS[spectrograph]()
+        whole = np.stack([spectra.clean(one, tool) for one in lit(seen, self.seed)])
+        return whole * spectra.in_fibre(seen, tool)[:, None]
+
     def _parts(self, seen: Truth, light: list[Light]) -> dict[str, Part]:
         parts: dict[str, Part] = {}
         for name in self.cameras:

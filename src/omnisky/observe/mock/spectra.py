@@ -16,9 +16,9 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from omnisky.observe.mock.chances import Use, generator
-from omnisky.observe.mock.light import LIGHT_KM_S, Light, broadened
+from omnisky.observe.mock.light import Light, broadened
 from omnisky.observe.mock.shapes import inside
-from omnisky.observe.mock.templates import basis
+from omnisky.observe.mock.templates import LIGHT_KM_S, basis
 from omnisky.observe.mock.truth import Truth
 from omnisky.observe.types import Spectrum
 
@@ -54,11 +54,9 @@ class Spectrograph:
 def desi() -> Spectrograph:
     """7,781 pixels of 0.8 Å from 3600 Å, bright-time coadds (DESI Collaboration 2022, AJ 164, 207)."""
     wave = 3600 + 0.8 * np.arange(7781)
-    # Resolution rises along each camera; the cameras meet near 5780 and 7570 Å.
-    camera = np.digitize(wave, [5780, 7570])
-    start, stop = np.array([3600, 5760, 7520])[camera], np.array([5800, 7620, 9824])[camera]
-    along = (wave - start) / (stop - start)
-    sigma_aa = np.array([0.80, 0.76, 0.80])[camera] - 0.10 * along
+    # Spread measured in the resolution matrices of the two coadds that fastspecfit ships: R = 2,300 … 3,600 in B,
+    # 3,900 … 5,000 in R, 4,600 … 5,300 in Z. The cameras meet near 5780 and 7570 Å.
+    sigma_aa = np.interp(wave, [3600, 5780, 5780.1, 7570, 7570.1, 9824], [0.685, 0.69, 0.63, 0.65, 0.70, 0.78])
     return Spectrograph(
         name="desi",
         number=0,
@@ -76,7 +74,10 @@ def desi() -> Spectrograph:
 def sdss() -> Spectrograph:
     """The BOSS spectrograph of SDSS: steps of 1e-4 in log10 λ (Smee et al. 2013, AJ 146, 32)."""
     log_wave = 3.5563 + 1e-4 * np.arange(4560)  # 3600 … 10285 Å
-    resolution = np.interp(10**log_wave, [3600, 6000, 6300, 10300], [1400, 2050, 1750, 2450])
+    # In the blue channel 1560 at 3700 Å to 2270 at 6000 Å, in the red 1850 at 6000 Å to 2650 at 9000 Å (same source).
+    blue = np.interp(10**log_wave, [3700, 6000], [1560, 2270])
+    red = np.interp(10**log_wave, [6000, 9000], [1850, 2650])
+    resolution = np.where(10**log_wave < 6100, blue, red)
     sigma_km_s = LIGHT_KM_S / resolution / 2.3548
     return Spectrograph(
         name="sdss",

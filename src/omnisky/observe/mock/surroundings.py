@@ -10,10 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from omnisky.observe.mock.chances import Use, generator
-from omnisky.observe.mock.light import fluxes, lit
-from omnisky.observe.mock.photometry import FILTERS
+from omnisky.observe.mock.light import Light, fluxes, lit
 from omnisky.observe.mock.population import Population
-from omnisky.observe.mock.truth import Truth
 
 FAINTEST_R_MAG = 25.0
 _BOX_ARCSEC = 66.0  # a little more than the widest cut-out, 160 px of SDSS
@@ -23,7 +21,8 @@ _BRIGHTEST = 17.0
 # (MNRAS 323, 795) and of Robin et al. 2003 (A&A 409, 523).
 _GALAXIES, _STARS = (0.40, -5.2), (0.14, 0.35)
 _SQUARE_DEGREES = (_BOX_ARCSEC / 3600) ** 2
-_COLOURS = 64
+_COLOURS = 64  # of each kind: faint galaxies, bright ones, stars
+_BRIGHT = 21.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +71,7 @@ def about(index: int, seed: int) -> Sources:
         north_arcsec=where[1],
         r_mag=mag,
         is_star=star,
-        colour=lots.integers(0, _COLOURS, n) + np.where(star, _COLOURS, 0),
+        colour=lots.integers(0, _COLOURS, n) + _COLOURS * np.select([star, mag < _BRIGHT], [2, 1], 0),
         half_light_arcsec=np.where(star, 0.0, np.clip(size, 0.1, 4.0)),
         axis_ratio=np.where(star, 1.0, np.clip(lots.normal(0.65, 0.2, n), 0.2, 1.0)),
         position_angle_deg=lots.uniform(0, 180, n),
@@ -85,18 +84,16 @@ def about(index: int, seed: int) -> Sources:
 
 @cache
 def palette(survey: str) -> Float[np.ndarray, "colour band"]:
-    """Fluxes of 64 faint galaxies and 64 stars in the bands of a survey, in units of that in Legacy Survey r."""
-    seen, light = _examples()
-    reference = np.array([one.band("legacysurvey", "r").sum() for one in light])
-    assert len(seen) == 2 * _COLOURS and survey in FILTERS
-    return fluxes(light, survey) / reference[:, None]
+    """Fluxes of 64 faint galaxies, 64 bright ones and 64 stars, in units of that in Legacy Survey r."""
+    reference = np.array([one.band("legacysurvey", "r").sum() for one in _examples()])
+    return fluxes(_examples(), survey) / reference[:, None]
 
 
 @cache
-def _examples() -> tuple[Truth, tuple]:
-    kinds = (Population(seed=1, faintest_r_mag=23.5, stars=0.0), Population(seed=2, faintest_r_mag=23.5, stars=1.0))
-    seen = [kind.truth(np.arange(_COLOURS)) for kind in kinds]
-    light = tuple(one for sample, kind in zip(seen, kinds, strict=True) for one in lit(sample, kind.seed))
-    from omnisky.observe.mock.truth import joined
-
-    return joined(seen), light
+def _examples() -> tuple[Light, ...]:
+    kinds = (
+        Population(seed=1, faintest_r_mag=23.5, stars=0.0),
+        Population(seed=2, faintest_r_mag=20.0, stars=0.0),
+        Population(seed=3, faintest_r_mag=23.5, stars=1.0),
+    )
+    return tuple(one for kind in kinds for one in lit(kind.truth(np.arange(_COLOURS)), kind.seed))

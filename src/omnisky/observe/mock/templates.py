@@ -104,8 +104,12 @@ def cardelli(wavelength_aa: Float[np.ndarray, " wave"]) -> Float[np.ndarray, " w
     return a + b / 3.1
 
 
-def dimmed(
-    flux: Float[np.ndarray, " wave"], law: Float[np.ndarray, " wave"], av_mag: float
-) -> Float[np.ndarray, " wave"]:
-    """Behind dust of `av_mag` magnitudes in V."""
-    return flux * 10 ** (-0.4 * av_mag * law)
+# The catalogues' E(B−V) is that of Schlegel et al. 1998, which is too large (Schlafly & Finkbeiner 2011, ApJ 737, 103).
+# With 0.845 of it Cardelli's law comes within 5 % of their A/E(B−V) in every band, those of lsst/obs_decam and
+# obs_subaru (config/extinctionCoeffs.py): g 3.212, r 2.164, i 1.591, z 1.211 of DECam, for example.
+_SCHLEGEL = 0.845
+
+
+def through_milky_way(wavelength_aa: Float[np.ndarray, " wave"], ebv_mag: float) -> Float[np.ndarray, " wave"]:
+    """The share of light that gets through the Milky Way; `ebv_mag` is that of Schlegel et al. 1998."""
+    return 10 ** (-0.4 * 3.1 * _SCHLEGEL * ebv_mag * cardelli(wavelength_aa))

@@ -31,8 +31,10 @@ from omnisky.observe.types import Scalars
 COEFFICIENTS = 55
 ZERO_POINT_AB = {"G": 25.8010, "BP": 25.3540, "RP": 25.1040}
 """AB magnitude of 1 e⁻/s in Gaia DR3 (Riello et al. 2021, A&A 649, A3)"""
+AB_MINUS_VEGA = 25.8010 - 25.6874
+"""of G (same source)"""
 FAINTEST_G_MAG = 17.65
-"""AB here; Gaia publishes mean spectra down to about this"""
+"""Vega; Gaia publishes mean spectra down to about this"""
 
 _RANGE_AA = {"BP": (3300.0, 6900.0), "RP": (6300.0, 10800.0)}
 _STEP = 0.1
@@ -86,7 +88,7 @@ def observe(seen: Truth, light: Sequence[Light], band: str, seed: int) -> Xp:
     value, error = (np.full((len(seen), COEFFICIENTS), np.nan, dtype=np.float32) for _ in range(2))
     there = np.zeros(len(seen), dtype=bool)
     for row, one in enumerate(light):
-        if not magnitude(one.band("gaia", "G").sum()) < FAINTEST_G_MAG:
+        if not magnitude(one.band("gaia", "G").sum()) - AB_MINUS_VEGA < FAINTEST_G_MAG:
             continue
         lots = generator(seed, int(seen.index[row]), Use.SPECTRUM + _NUMBER + (band == "RP"))
         spectrum = dispersed(one, band)

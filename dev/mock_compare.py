@@ -1,0 +1,244 @@
+"""The mock population beside real catalogues: samples cut alike, and how far apart they are, in numbers.
+
+What the population was tuned on is marked `tuned`: SDSS main galaxies (train), zCOSMOS, DESI's line widths. Everything
+else was never looked at while it was tuned, and must stay so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from omnisky.observe.mock import Population, catalogue, cosmos
+from omnisky.observe.mock.light import lit
+from omnisky.observe.mock.lines import NAMES
+from omnisky.observe.mock.photometry import magnitude, nanomaggies
+
+SDSS = {band: f"sdss2010-{band}" for band in "ugriz"}
+MEGACAM = {f"m{band}": f"cfht_megacam-{band}" for band in "ugriz"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One quantity of a real and of a mock sample."""
+
+    catalogue: str
+    quantity: str
+    real: np.ndarray
+    mock: np.ndarray
+    span: tuple[float, float]
+    """of the axis"""
+    tuned: bool = False
+
+    def distance(self) -> float:
+        """Kolmogorov and Smirnov's: the largest difference of the cumulative shares."""
+        return _ks(np.sort(self.real), np.sort(self.mock))
+
+    def row(self, lots: np.random.Generator, resamplings: int = 200) -> tuple[str, ...]:
+        """Medians, half of the central 68 %, KS; errors by bootstrap of both."""
+        draws = [
+            (lots.choice(self.real, len(self.real)), lots.choice(self.mock, len(self.mock))) for _ in range(resamplings)
+        ]
+        shift = np.array([np.median(mock) - np.median(real) for real, mock in draws]).std()
+        ks = np.array([_ks(np.sort(real), np.sort(mock)) for real, mock in draws]).std()
+        real, mock = np.median(self.real), np.median(self.mock)
+        return (
+            self.catalogue,
+            self.quantity,
+            f"{len(self.real):,}",
+            f"{len(self.mock):,}",
+            f"{real:.3f}",
+            f"{mock:.3f}",
+            f"{mock - real:+.3f} ± {shift:.3f}",
+            f"{_spread(self.real):.3f}",
+            f"{_spread(self.mock):.3f}",
+            f"{self.distance():.3f} ± {ks:.3f}",
+        )
+
+
+HEADERS = ("catalogue", "quantity", "real", "mock", "median", "of mock", "mock − real", "scatter", "of mock", "KS")
+
+
+def _ks(real: np.ndarray, mock: np.ndarray) -> float:
+    every = np.concatenate([real, mock])
+    below = [np.searchsorted(one, every, side="right") / len(one) for one in (real, mock)]
+    return float(np.abs(below[0] - below[1]).max())
+
+
+def _spread(values: np.ndarray) -> float:
+    return float(np.diff(np.percentile(values, [16, 84]))[0] / 2)
+
+
+# --- samples ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def mock(limit: float, number: int) -> dict[str, np.ndarray]:
+    """Truth, magnitudes without the Milky Way's dust (SDSS, MegaCam, W1 and W2), line widths and fluxes."""
+    population = Population(seed=21, faintest_r_mag=limit, stars=0.0)
+    seen = population.truth(np.arange(number))
+    seen = replace(seen, ebv_mag=np.zeros(len(seen)))
+    light = list(lit(seen, population.seed))
+    flux = {name: [] for name in SDSS | MEGACAM}
+    for one in light:
+        wave, parts = one.coarse
+        for name, curve in (SDSS | MEGACAM).items():
+            flux[name].append(float(nanomaggies(parts.sum(axis=0), wave, curve)))
+    infrared = catalogue.wise(seen, light)
+    columns = {name: magnitude(np.array(values)) for name, values in flux.items()}
+    columns |= {"W1": magnitude(infrared[:, 0]), "W2": magnitude(infrared[:, 1])}
+    columns |= {f"ew_{name}": np.array([one.line_ew_aa[i] for one in light]) for i, name in enumerate(NAMES)}
+    columns |= {f"flux_{name}": np.array([one.line_flux[i] for one in light]) for i, name in enumerate(NAMES)}
+    return vars(seen) | columns
+
+
+@cache
+def nearby(number: int) -> dict[str, np.ndarray]:
+    """Star-forming galaxies of z < 0.06, to compare at fixed mass with RESOLVE and ECO."""
+    population = Population(seed=22, faintest_r_mag=18.5, stars=0.0)
+    seen = population.truth(np.arange(number))
+    seen = seen.take((seen.redshift < 0.06) & (seen.log_ssfr > -11))
+    light = list(lit(seen, population.seed))
+    fluxes = {f"flux_{name}": np.array([one.line_flux[i] for one in light]) for i, name in enumerate(NAMES)}
+    return vars(seen) | fluxes
+
+
+def table(path: Path) -> dict[str, np.ndarray]:
+    """A real catalogue."""
+    rows = pq.read_table(path)
+    return {column: rows[column].to_numpy() for column in rows.column_names}
+
+
+def some(sample: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: column[rows] for name, column in sample.items() if len(column) == len(rows)}
+
+
+# --- pairs --------------------------------------------------------------------------------------------------------
+
+
+def pairs(data: Path, number: int) -> Iterator[Pair]:
+    """Every quantity that is compared."""
+    catalogues = data / "catalogs"
+    yield from main_galaxies(catalogues, number)
+    yield from zcosmos(catalogues, number)
+    yield from vvds(catalogues, number)
+    yield from candels(catalogues, number)
+    yield from line_widths(data, number)
+    yield from resolve(catalogues, number)
+
+
+def main_galaxies(folder: Path, number: int) -> Iterator[Pair]:
+    ours = mock(17.77, number)
+    spans = {"u-g": (0.3, 2.5), "g-r": (0, 1.5), "r-i": (0, 0.7), "i-z": (-0.1, 0.6)}
+    for part, tuned in (("train", True), ("test", False)):
+        real = table(folder / f"sdss_mgs_photoz_{part}.parquet")
+        real = some(real, real["r"] < 17.77)
+        name = f"SDSS main galaxies, {part}"
+        yield Pair(name, "z", real["zs"], ours["redshift"], (0, 0.3), tuned)
+        for colour, span in spans.items():
+            a, b = colour.split("-")
+            yield Pair(name, colour.replace("-", " − "), real[a] - real[b], ours[a] - ours[b], span, tuned)
+
+
+def zcosmos(folder: Path, number: int) -> Iterator[Pair]:
+    ours = mock(23.3, number)
+    real = table(folder / "zcosmos_bright20k.parquet")
+    secure = (real["cc"] >= 3) & (real["cc"] < 5) & (real["zpec"] > 0.01) & (real["mag_sel"] > 15)
+    yield Pair("zCOSMOS, i < 22.5", "z", real["zpec"][secure], ours["redshift"][ours["i"] < 22.5], (0, 1.5), True)
+
+
+def vvds(folder: Path, number: int) -> Iterator[Pair]:
+    """Redshifts with flags 2, 3, 4 and 9 (75 % sure or more; Le Fèvre et al. 2005, A&A 439, 845); stars left out."""
+    for part, limit, deepest in (("wide", 22.5, 23.3), ("deep", 24.0, 25.0)):
+        ours = mock(deepest, number)
+        ours = some(ours, (ours["mi"] < limit) & (ours["mi"] > 17.5))
+        real = table(folder / f"vvds_{part}.parquet")
+        sure = np.isin(real["zflags"] % 10, (2, 3, 4, 9)) & (real["zflags"] < 10) & (real["z"] > 0.01)
+        real = some(real, sure & (real["magi"] > 17.5) & (real["magi"] < limit))
+        name = f"VVDS {part}, 17.5 < I < {limit}"
+        yield Pair(name, "z", real["z"], ours["redshift"], (0, 2.0))
+        if part == "wide":
+            continue  # no u, g, r, i, z there
+        for a, b, span in (
+            ("u", "g", (-0.3, 3)),
+            ("g", "r", (-0.3, 2)),
+            ("r", "i", (-0.3, 1.8)),
+            ("i", "z", (-0.3, 1)),
+        ):
+            first, second = real[f"mag_auto_{a}"], real[f"mag_auto_{b}"]
+            there = (first > 0) & (first < 40) & (second > 0) & (second < 40)
+            mine = ours[f"m{a}"] - ours[f"m{b}"]
+            yield Pair(name, f"{a} − {b} (MegaCam)", (first - second)[there], mine[np.isfinite(mine)], span)
+
+
+def candels(folder: Path, number: int) -> Iterator[Pair]:
+    """Infrared colours of GOODS-S, z < 1: IRAC at 3.6 and 4.5 µm for W1 and W2, F850LP for SDSS z."""
+    ours = mock(23.3, number)
+    ours = some(ours, (ours["z"] < 22.0) & (ours["redshift"] < 1.0))
+    real = table(folder / "candels_goodss_specz.parquet")
+    flux = {name: np.where(real[name] > 0, real[name], np.nan) for name in ("ACS_F850LP", "IRAC_CH1", "IRAC_CH2")}
+    mag = {name: 23.9 - 2.5 * np.log10(values) for name, values in flux.items()}  # µJy
+    rows = (mag["ACS_F850LP"] < 22.0) & (mag["ACS_F850LP"] > 16) & (real["Z"] > 0.02) & (real["Z"] < 1.0)
+    rows &= np.isfinite(mag["IRAC_CH1"]) & np.isfinite(mag["IRAC_CH2"])
+    name = "CANDELS GOODS-S, z mag < 22, z < 1"
+    first = (mag["ACS_F850LP"] - mag["IRAC_CH1"])[rows]
+    yield Pair(name, "z − W1", first, ours["z"] - ours["W1"], (-1.5, 2.5))
+    yield Pair(name, "W1 − W2", (mag["IRAC_CH1"] - mag["IRAC_CH2"])[rows], ours["W1"] - ours["W2"], (-1, 0.6))
+
+
+def line_widths(data: Path, number: int) -> Iterator[Pair]:
+    ours = mock(20.0, number)
+    ours = some(ours, (ours["r"] < 19.5) & (ours["redshift"] > 0.06) & (ours["redshift"] < 0.3))
+    ours["ew_OII"] = ours["ew_OII_3726"] + ours["ew_OII_3729"]
+    real = table(data / "desi_sv3_bgs_ew/desi_sv3_bgs_ew.parquet")
+    for column, name in (("halpha", "Halpha"), ("hbeta", "Hbeta"), ("oiii_5007", "OIII_5007"), ("oii_doublet", "OII")):
+        # Below 1 Å detections are incomplete: all such count as 1 Å.
+        widths = [
+            np.log10(np.maximum(np.nan_to_num(one, nan=1.0), 1.0)) for one in (real[f"ew_{column}"], ours[f"ew_{name}"])
+        ]
+        yield Pair("DESI bright galaxies, 0.06 < z < 0.3", f"log EW {name} / Å", *widths, (0, 2.4), True)
+
+
+def resolve(folder: Path, number: int) -> Iterator[Pair]:
+    """Star-forming galaxies of RESOLVE and ECO in two ranges of mass: sizes, rates, ratios of neighbouring lines.
+
+    Their fluxes are corrected for dust (Hα / Hβ is 2.86 throughout).
+    """
+    real = table(folder / "resolve_eco_emission.parquet")
+    distance = real["cz"] / 299792.458
+    kpc = real["r50"] * cosmos.kpc_per_arcsec(distance)
+    ours = nearby(4 * number)
+    with np.errstate(all="ignore"):
+        rates = np.log10(real["sfr_nuv_wise"]) - real["logmstar"]
+        theirs = {
+            "log r50 / kpc": np.log10(kpc),
+            "log sSFR / yr⁻¹": rates,
+            "axis ratio": real["b_a"],
+            "log [N II] / Hα": np.log10(real["nii_6584_flux"] / real["h_alpha_flux"]),
+            "log [O III] / Hβ": np.log10(real["oiii_5007_flux"] / real["h_beta_flux"]),
+        }
+        mine = {
+            "log r50 / kpc": np.log10(ours["half_light_kpc"]),
+            "log sSFR / yr⁻¹": ours["log_ssfr"],
+            "axis ratio": ours["axis_ratio"],
+            "log [N II] / Hα": np.log10(ours["flux_NII_6584"] / ours["flux_Halpha"]),
+            "log [O III] / Hβ": np.log10(ours["flux_OIII_5007"] / ours["flux_Hbeta"]),
+        }
+    spans = {
+        "log r50 / kpc": (-0.3, 1.3),
+        "log sSFR / yr⁻¹": (-11.5, -8.5),
+        "axis ratio": (0, 1),
+        "log [N II] / Hα": (-1.6, 0.3),
+        "log [O III] / Hβ": (-1, 1),
+    }
+    for low, high in ((9.0, 9.7), (9.7, 10.7)):
+        for quantity, span in spans.items():
+            there = np.isfinite(theirs[quantity]) & (real["logmstar"] > low) & (real["logmstar"] < high) & (rates > -11)
+            here = (ours["log_mass"] > low) & (ours["log_mass"] < high) & np.isfinite(mine[quantity])
+            name = f"RESOLVE and ECO, log M = {low} … {high}"
+            yield Pair(name, quantity, theirs[quantity][there], mine[quantity][here], span)
