@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from omnisky.errors import BandMismatch, CorruptFile, MissingExtra, MissingModality, ObservationError, ShapeMismatch
-from omnisky.observe.fits import DESI_WAVELENGTH_AA, read_desi_coadd, read_image
+from omnisky.observe.desi import DESI_WAVELENGTH_AA, read_desi_coadd
+from omnisky.observe.fits_image import read_image
 from omnisky.observe.read import class_names, read
 from omnisky.observe.types import concatenate
 

@@ -34,6 +34,7 @@ from jaxtyping import Float, UInt8
 
 from omnisky.errors import BandMismatch, CorruptFile, MissingExtra, ObservationError, ShapeMismatch
 from omnisky.observe import fits
+from omnisky.observe.fits_file import SUFFIXES
 from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.mmu_files import is_cells
 from omnisky.observe.types import Image, Observation, Scalars, concatenate
@@ -106,9 +107,9 @@ def _read_file(path: Path) -> Observation:
         return _read_npz(path)
     if name.endswith(PICTURES):
         return _read_pictures([path], path.parent, joined=False)
-    if name.endswith(fits.SUFFIXES):
+    if name.endswith(SUFFIXES):
         return fits.read_fits(path)
-    known = (".npz", *PICTURES, *fits.SUFFIXES)
+    known = (".npz", *PICTURES, *SUFFIXES)
     raise ObservationError(f"no reader for {path}", saw=path.suffix or "no extension", want=known)
 
 
@@ -118,10 +119,10 @@ def _read_folder(folder: Path) -> Observation:
     if pictures := _files(folder, PICTURES, depth=1):
         return _read_pictures(pictures, folder, joined=True)
     # A redrock file is read along with the coadd it belongs to.
-    if stamps := [one for one in _files(folder, fits.SUFFIXES) if not one.name.startswith("redrock-")]:
+    if stamps := [one for one in _files(folder, SUFFIXES) if not one.name.startswith("redrock-")]:
         return concatenate([fits.read_fits(one) for one in stamps])
     held = sorted({one.suffix or one.name for one in folder.iterdir()})
-    raise ObservationError(f"nothing to read in {folder}", saw=tuple(held), want=(".npz", *PICTURES, *fits.SUFFIXES))
+    raise ObservationError(f"nothing to read in {folder}", saw=tuple(held), want=(".npz", *PICTURES, *SUFFIXES))
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], depth: int = 0) -> list[Path]:

@@ -25,8 +25,6 @@ def read_set(path: str | Path, survey: str = "") -> Observation | None:
         shards = (path / "manifest.json").exists() and any(path.glob("shard-*.arrow"))
         return Shards(path).take(slice(None)) if shards else None
     name = path.name.lower()
-    if path.is_file() and (
-        name.endswith(tables.SUFFIXES) or (name.endswith(tables.FITS) and tables.is_catalogue(path))
-    ):
+    if path.is_file() and name.endswith(tables.SUFFIXES):
         return tables.read_table(path)
     return None
