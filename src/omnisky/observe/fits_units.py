@@ -43,7 +43,7 @@ def parsed(text: str) -> Any:
     return None
 
 
-def aa_of(values: Float[np.ndarray, "..."], unit: str) -> Float[np.ndarray, "..."]:
+def aa_of(values: Float[np.ndarray, ...], unit: str) -> Float[np.ndarray, ...]:
     """Wavelengths, frequencies or energies → Å; log(Å) too. Raises ValueError where the unit is none of these."""
     from astropy import units as u
 
@@ -59,7 +59,7 @@ def aa_of(values: Float[np.ndarray, "..."], unit: str) -> Float[np.ndarray, "...
         raise ValueError(str(error)) from error
 
 
-def flux_factor(unit: str, wavelength_aa: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."] | None:
+def flux_factor(unit: str, wavelength_aa: Float[np.ndarray, ...]) -> Float[np.ndarray, ...] | None:
     """The file's flux × this is in 1e-17 erg/s/cm²/Å; None where its unit is no flux density."""
     from astropy import units as u
 
