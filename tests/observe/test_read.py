@@ -324,7 +324,7 @@ def test_paths_that_lead_nowhere(tmp_path):
     with pytest.raises(ObservationError, match="nothing to read"):
         read(tmp_path)
     (tmp_path / "notes.txt").write_text("galaxies")
-    with pytest.raises(ObservationError, match=r"saw \.txt; want \.npz"):
+    with pytest.raises(ObservationError, match=r"saw \.txt; want \.csv"):
         read(tmp_path / "notes.txt")
     np.savez(tmp_path / "other.npz", flux=np.zeros(3))
     with pytest.raises(ObservationError, match="saw flux; want jpeg"):

@@ -192,11 +192,8 @@ def _from_rows(rows: np.ndarray, said: dict[str, Any], survey: str) -> _Pixels:
     """LAMOST: flux, ivar, wavelength, and-mask, or-mask. spSpec: flux, flux less continuum, error, flags, sky."""
     rows = rows.astype(np.float64)
     grid = float(said["COEFF0"]) + float(said["COEFF1"]) * np.arange(rows.shape[1])
-    lamost = survey == "lamost"
-    if lamost:
-        ivar, bad = rows[1:2], rows[3:4] if len(rows) > 3 else None
-    else:
-        ivar, bad = _ivar(None, rows[2:3], None), rows[3:4] if len(rows) > 3 else None
+    ivar = _ivar(rows[1:2], None, None) if survey == "lamost" else _ivar(None, rows[2:3], None)
+    bad = rows[3:4] if len(rows) > 3 else None
     return _Pixels(
         wave=grid[None],
         wave_unit="log",
