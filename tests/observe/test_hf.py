@@ -5,10 +5,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from omnisky.errors import BadValue, MissingExtra, ObservationError
+from omnisky.errors import BadValue, MissingExtra, MissingModality, ObservationError
 from omnisky.observe import hf
 from omnisky.observe.hf import HfRows, HfStream
 from omnisky.observe.loader import Loader
+from omnisky.observe.scan import Scan
 
 N = 12
 
@@ -94,3 +95,43 @@ def test_plain_tables_need_none(datasets):
 def test_a_choice_of_split_is_asked_for(images):
     with pytest.raises(BadValue, match="one split"):
         HfRows({"train": images})
+
+
+# --- as a Scan ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["rows", "stream"])
+def found(images, request):
+    if request.param == "rows":
+        return HfRows(images, survey="ssl_legacysurvey").scan()
+    return HfStream(images.to_iterable_dataset(), survey="ssl_legacysurvey")
+
+
+def test_both_are_chosen_from_alike(found):
+    assert isinstance(found, Scan)
+    some = found.between("z", 0.25, 0.8).near(ra=5, dec=-5, radius_deg=3)
+    check(some.read())
+    assert some.read().object_id.tolist() == ["o3", "o4", "o5", "o6", "o7"]
+    assert [name for batch in some.arrow(2) for name in batch["object_id"].to_pylist()] == [
+        "o3",
+        "o4",
+        "o5",
+        "o6",
+        "o7",
+    ]
+    with pytest.raises(MissingModality, match="redshift"):
+        found.between("redshift", 0, 1).read()
+
+
+def test_only_the_columns_that_are_needed_are_asked_for(images, monkeypatch):
+    asked = []
+    real = type(images).select_columns
+
+    def counting(self, names, *more):
+        asked.append(sorted(names))
+        return real(self, names, *more)
+
+    monkeypatch.setattr(type(images), "select_columns", counting)
+    rows = HfRows(images, survey="ssl_legacysurvey", parts=(), columns=("z",))
+    assert rows.scan().between("z", 0.25, 0.8).read()["scalars"].names == ("z",)
+    assert asked and all("image" not in names for names in asked)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from omnisky.errors import BandMismatch, CorruptFile, MissingExtra, MissingModality, ObservationError, ShapeMismatch
-from omnisky.observe.fits import DESI_WAVELENGTH_AA, read_desi_coadd, read_image
+from omnisky.observe.desi import DESI_WAVELENGTH_AA, read_desi_coadd
 from omnisky.observe.read import class_names, read
 from omnisky.observe.types import concatenate
 
@@ -160,7 +160,7 @@ def test_grey_is_not_colour(tmp_path):
         read(tmp_path / "grey.png")
 
 
-# --- a user's FITS ------------------------------------------------------------------------------------------------
+# --- a user's FITS, see also test_fits_image.py and test_fits_spectrum.py ---------------------------------------
 
 
 def fits_image(path: Path, planes: np.ndarray, **cards: object) -> Path:
@@ -172,51 +172,6 @@ def fits_image(path: Path, planes: np.ndarray, **cards: object) -> Path:
         header.update({f"CTYPE{axis}": kind, f"CRVAL{axis}": value, f"CRPIX{axis}": middle, f"CDELT{axis}": step})
     fits.PrimaryHDU(planes, header).writeto(path)
     return path
-
-
-def test_a_fits_cutout_of_a_survey(tmp_path):
-    planes = RNG.normal(size=(3, 5, 7)).astype(np.float32)
-    planes[1, 2, 3] = np.nan
-    seen = read(fits_image(tmp_path / "galaxy.fits.gz", planes, SURVEY="LegacySurvey", BANDS="grz"))
-    image = seen["image"]
-    assert seen.object_id.tolist() == ["galaxy"]
-    assert image.bands == ("g", "r", "z") and image.survey == "legacysurvey" and image.unit == "nanomaggy"
-    np.testing.assert_array_equal(image.flux[0], planes)
-    assert not image.good[0, 1, 2, 3] and image.good.sum() == planes.size - 1
-    np.testing.assert_allclose([seen.ra[0], seen.dec[0], image.pixel_scale_arcsec], [150, 2, 0.25], rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("bunit", "factor"),
-    [("nanomaggies", 1), ("nanomaggy", 1), ("Jy", 1 / 3.631e-6), ("uJy", 1 / 3.631)],  # 1 nanomaggy = 3.631 µJy
-)
-def test_flux_comes_in_nanomaggies(tmp_path, bunit, factor):
-    path = fits_image(tmp_path / "galaxy.fits", np.ones((4, 4), np.float32), BUNIT=bunit, FILTER="r")
-    image = read(path)["image"]
-    assert image.bands == ("r",)
-    np.testing.assert_allclose(image.flux, factor, rtol=1e-6)
-
-
-def test_a_fits_image_that_does_not_say_enough(tmp_path):
-    path = fits_image(tmp_path / "galaxy.fits", np.ones((2, 4, 4), np.float32), BUNIT="adu")
-    with pytest.raises(BandMismatch, match="2 planes"):
-        read(path)
-    with pytest.raises(ObservationError, match=r"galaxy\.fits.*zero_point_mag"):
-        read_image(path, bands=("g", "r"))
-    seen = read_image(path, bands=("g", "r"), zero_point_mag=25.0)
-    np.testing.assert_allclose(seen["image"].flux, 0.1, rtol=1e-6)  # 2.5 mag fainter than a nanomaggy
-
-
-def test_a_folder_of_fits_images_is_one_observation(tmp_path):
-    for i in range(3):
-        fits_image(tmp_path / f"g{i}.fits", np.full((4, 4), i, np.float32), BUNIT="nanomaggy", FILTER="r")
-    seen = read(tmp_path)
-    assert seen.object_id.tolist() == ["g0", "g1", "g2"]
-    assert seen["image"].flux[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert seen["image"].pixel_scale_arcsec == pytest.approx(0.25)
-    fits_image(tmp_path / "g3.fits", np.zeros((4, 4), np.float32), BUNIT="nanomaggy", FILTER="z")
-    with pytest.raises(ShapeMismatch, match=r"image\.bands differs"):
-        read(tmp_path)
 
 
 # --- DESI ---------------------------------------------------------------------------------------------------------
@@ -369,7 +324,7 @@ def test_paths_that_lead_nowhere(tmp_path):
     with pytest.raises(ObservationError, match="nothing to read"):
         read(tmp_path)
     (tmp_path / "notes.txt").write_text("galaxies")
-    with pytest.raises(ObservationError, match=r"saw \.txt; want \.npz"):
+    with pytest.raises(ObservationError, match=r"saw \.txt; want \.csv"):
         read(tmp_path / "notes.txt")
     np.savez(tmp_path / "other.npz", flux=np.zeros(3))
     with pytest.raises(ObservationError, match="saw flux; want jpeg"):

@@ -176,12 +176,14 @@ def test_broken_files_are_named(tmp_path, name):
         read_table(tmp_path / name)
 
 
-def test_a_fits_image_is_no_catalogue(tmp_path):
+def test_a_fits_image_with_a_table_is_no_catalogue(tmp_path):
     from astropy.io import fits
 
-    from omnisky.observe.tables import is_catalogue
+    from omnisky.observe.read import read
 
     table = fits.BinTableHDU.from_columns([fits.Column("ra", "D", array=[1.0]), fits.Column("dec", "D", array=[2.0])])
-    fits.HDUList([fits.PrimaryHDU(np.zeros((4, 4))), table]).writeto(tmp_path / "image.fits")
+    header = fits.Header({"FILTER": "r", "BUNIT": "nmgy"})
+    fits.HDUList([fits.PrimaryHDU(np.zeros((4, 4)), header), table]).writeto(tmp_path / "image.fits")
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "table.fits")
-    assert not is_catalogue(tmp_path / "image.fits") and is_catalogue(tmp_path / "table.fits")
+    assert set(read(tmp_path / "image.fits").parts) == {"image"}
+    assert read(tmp_path / "table.fits").ra.tolist() == [1.0]

@@ -10,20 +10,20 @@ given; tables of plain columns need none. The package `datasets` comes with the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from omnisky.errors import BadValue, MissingExtra
-from omnisky.observe.arrow import from_arrow
+from omnisky.errors import BadValue, MissingExtra, MissingModality
 from omnisky.observe.nested import Reading, is_nested, survey_named
-from omnisky.observe.schema import layout_in
+from omnisky.observe.parquet import plain_columns
+from omnisky.observe.scan import Choosing, Rows, in_range, within
 from omnisky.observe.survey import SURVEYS, Survey
 from omnisky.observe.tables import from_arrow_table, from_table
-from omnisky.observe.types import Observation
+from omnisky.observe.types import Observation, concatenate
 
 
 def load(name: str, **options: Any) -> Any:
@@ -38,7 +38,7 @@ def load(name: str, **options: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class _Opened:
     """What both ways of reading share."""
 
     dataset: Any
@@ -56,6 +56,7 @@ class _Rows:
 
     @cached_property
     def row(self) -> Survey:
+        """What is known of the survey."""
         if self.survey:
             if self.survey not in SURVEYS or SURVEYS[self.survey].mmu is None:
                 raise BadValue("survey", saw=self.survey, want=tuple(name for name, row in SURVEYS.items() if row.mmu))
@@ -64,21 +65,29 @@ class _Rows:
         names = [getattr(info, key, None) or "" for key in ("dataset_name", "builder_name", "config_name")]
         return survey_named(*names)
 
+    def _needs(self, schema: pa.Schema) -> list[str]:
+        """The columns of the answer."""
+        if self.row.name or is_nested(schema):
+            return self._reading.needs(schema)
+        return plain_columns(schema, self.columns, self._name)
+
     def _observation(self, table: pa.Table) -> Observation:
-        if layout_in(table.schema) is not None:
-            return from_arrow(table)
         if self.row.name or is_nested(table.schema):
-            reading = Reading(survey=self.row, where=self._name, parts=self.parts, columns=self.columns)
-            return reading.observation(table.select(reading.needs(table.schema)))
-        return from_table(from_arrow_table(table, self._name), self._name, columns=self.columns)
+            return self._reading.observation(table)
+        return from_table(from_arrow_table(table, self._name), self._name)
+
+    @cached_property
+    def _reading(self) -> Reading:
+        return Reading(survey=self.row, where=self._name, parts=self.parts, columns=self.columns)
 
     @property
     def _name(self) -> str:
         return getattr(getattr(self.dataset, "info", None), "dataset_name", None) or "the data set"
 
 
-class HfRows(_Rows):
-    """A `datasets.Dataset` as a Source: `len` and `take`."""
+@dataclass(frozen=True, eq=False)
+class HfRows(_Opened):
+    """A `datasets.Dataset` as a Source: `len` and `take`; only the columns that are needed are read."""
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -86,18 +95,53 @@ class HfRows(_Rows):
     def take(self, index: Any) -> Observation:
         """The chosen objects (a slice, integers or booleans), in the order asked for."""
         rows = np.arange(len(self))[index]
-        return self._observation(self.dataset.with_format("arrow")[rows.tolist()])
+        return self._observation(self._narrow[rows.tolist()])
+
+    def scan(self) -> Rows:
+        """The same objects, to be chosen from; see `observe.scan`."""
+        return Rows(lambda parts, columns: replace(self, parts=parts, columns=columns), self.parts, self.columns)
+
+    @cached_property
+    def _narrow(self) -> Any:
+        needed = self._needs(self.dataset.features.arrow_schema)
+        return self.dataset.select_columns(needed).with_format("arrow")
 
 
-class HfStream(_Rows):
-    """A `datasets.IterableDataset` (or a Dataset), from its beginning each time it is iterated."""
+@dataclass(frozen=True, eq=False)
+class HfStream(_Opened, Choosing):
+    """A `datasets.IterableDataset` (or a Dataset) as a Scan, from its beginning each time it is iterated.
+
+    Only the columns that are needed are asked for; which rows are in the selection is decided as they come in.
+    """
 
     def batches(self, size: int = 64) -> Iterator[Observation]:
-        """All objects in the order of the data set, `size` at a time; the last batch may be shorter."""
+        """The objects of the selection in the order of the data set, at most `size` at a time."""
         if size < 1:
             raise BadValue("size", saw=size, want="1 or more")
-        for table in self.dataset.with_format("arrow").iter(batch_size=size):
-            yield self._observation(table)
+        return self._batches(size)
+
+    def _batches(self, size: int) -> Iterator[Observation]:
+        given, deciding = self.dataset, [one.column for one in self._ranges]
+        if given.features is not None:
+            given = given.select_columns(sorted({*self._needs(given.features.arrow_schema), *deciding}))
+        for table in given.with_format("arrow").iter(batch_size=size):
+            missing = [name for name in deciding if name not in table.column_names]
+            if missing:
+                raise MissingModality(f"{self._name}: no column", saw=table.column_names[:40], want=missing)
+            kept = np.ones(table.num_rows, dtype=bool)
+            for one in self._ranges:
+                kept &= in_range(one, table.column(one.column).to_numpy())
+            if not kept.any():
+                continue
+            seen = self._observation(table.filter(pa.array(kept)).select(self._needs(table.schema)))
+            seen = seen.take(within(self._regions, seen.ra, seen.dec)) if self._regions else seen
+            if len(seen):
+                yield seen
+
+    def read(self) -> Observation:
+        """All objects of the selection at once."""
+        found = list(self.batches(512))
+        return concatenate(found) if found else Observation.of([])
 
     def __iter__(self) -> Iterator[Observation]:
         return self.batches()

@@ -179,7 +179,13 @@ class MMUHdf5:
             raise BadValue("index", saw=index, want=f"a slice, {n} booleans, or integers below {n}")
         return np.where(at < 0, at + n, at)
 
-    def batches(self, size: int) -> Iterator[Observation]:
+    def arrow(self, size: int = 512) -> Iterator[Any]:
+        """The same as Arrow record batches, laid out as `observe.layout` tells; each by itself."""
+        from omnisky.observe.arrow import to_arrow
+
+        return map(to_arrow, self.batches(size))
+
+    def batches(self, size: int = 512) -> Iterator[Observation]:
         """All objects in the order of the files, `size` at a time; the last batch may be shorter."""
         if size < 1:
             raise BadValue("size", saw=size, want="1 or more")

@@ -146,8 +146,8 @@ class Folder:
         """All files below, as paths that begin here. Raises CorruptFile."""
         select = pafs.FileSelector(self.path, recursive=True, allow_not_found=True)
         found = self._guarded(lambda: self.system.get_file_info(select))
-        skip = len(self.path.rstrip("/")) + 1
-        return sorted(one.path[skip:] for one in found if one.type == pafs.FileType.File)
+        skip = len(self.path.strip("/")) + 1  # some systems begin paths with a slash, however they are asked
+        return sorted(one.path.lstrip("/")[skip:] for one in found if one.type == pafs.FileType.File)
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         try:

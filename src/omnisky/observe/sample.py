@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from omnisky.errors import MissingExtra
-from omnisky.observe.fits import read_desi_coadd
+from omnisky.observe.desi import read_desi_coadd
 from omnisky.observe.types import Image, Observation, Scalars, concatenate
 
 _COLOURS = ("red", "green", "blue")
@@ -84,7 +84,7 @@ _REFUTED = ("39089837499744649",)
 def desi_spectra() -> Observation:
     """The five DESI targets with data in the coadds that specutils and fastspecfit ship. One has a redshift, 0.36874.
 
-    Format, units and columns as `omnisky.observe.fits.read_desi_coadd`. Targets whose fibre failed are dropped, and a
+    Format, units and columns as `omnisky.observe.desi.read_desi_coadd`. Targets whose fibre failed are dropped, and a
     redshift that the spectrum contradicts is NaN here, though it is in the Redrock file (see `_REFUTED`).
 
     Raises MissingExtra. Source and citation: SOURCES["desi"].

@@ -29,6 +29,7 @@ from omnisky.errors import BadValue, CorruptFile, ObservationError
 from omnisky.observe.arrow import to_arrow
 from omnisky.observe.layout import CORE, Layout
 from omnisky.observe.pieces import Files, Pieces, begin, finish, open_arrow, save_arrow, save_json, spill
+from omnisky.observe.scan import Rows, chosen_columns
 from omnisky.observe.schema import KEY, layout_in, only, schema_of
 from omnisky.storage import atomic, recover
 
@@ -78,6 +79,20 @@ class Shards(Files):
         if not views.batch.schema.equals(self._schema, check_metadata=True):
             raise CorruptFile(str(path), saw="another schema", want="that of the first shard")
         return views
+
+
+def scan_shards(
+    folder: str | Path, parts: tuple[str, ...] | None = None, columns: tuple[str, ...] | None = None
+) -> Rows:
+    """The shards as a Scan: positions and single columns decide, from memory that is mapped."""
+    layout = Shards(folder).layout
+
+    def opened(parts: tuple[str, ...] | None, columns: tuple[str, ...] | None) -> Shards:
+        if parts is None and columns is None:
+            return Shards(folder)
+        return Shards(folder, parts=chosen_columns(layout, folder, parts, columns))
+
+    return Rows(opened, parts, columns)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

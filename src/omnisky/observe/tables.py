@@ -266,7 +266,13 @@ def _known(names: Sequence[str], spellings: Sequence[str]) -> str:
 
 def find_position(names: Sequence[str]) -> bool:
     """True where columns of right ascension and declination would be found by their names."""
-    return bool(_known(names, _RA) and _known(names, _DEC))
+    return len(find_columns(names)) == 2
+
+
+def find_columns(names: Sequence[str], *, ids: bool = False) -> tuple[str, ...]:
+    """The columns of right ascension and declination, and with `ids` that of ids, as they are called; if there are."""
+    found = (_known(names, _RA), _known(names, _DEC), _known(names, _ID) if ids else "")
+    return tuple(name for name in found if name)
 
 
 def _ids(values: np.ndarray, where: str) -> list[str]:
@@ -330,21 +336,3 @@ def _parts(table: Table, names: Sequence[str]) -> dict[str, Part]:
     if words:
         parts["labels"] = Labels(columns=words)
     return parts
-
-
-def is_catalogue(path: Path) -> bool:
-    """True for FITS files without images whose first table has columns of position. False where it cannot be said."""
-    from astropy.io import fits
-
-    try:
-        with _opened(path) as file, fits.open(file, memmap=False, ignore_missing_simple=True) as hdus:
-            headers = [hdu.header for hdu in hdus]
-    except Exception:  # what astropy raises on broken bytes depends on where they break off; the reader will say it
-        return False
-    tables = [header for header in headers if str(header.get("XTENSION", "")).strip() in ("BINTABLE", "TABLE")]
-    compressed = any("ZIMAGE" in header for header in headers)
-    pixels = any(header.get("NAXIS", 0) >= 2 and not any(header is one for one in tables) for header in headers)
-    if not tables or pixels or compressed:
-        return False
-    first = tables[0]
-    return find_position([str(first.get(f"TTYPE{i + 1}", "")) for i in range(first.get("TFIELDS", 0))])
