@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import tiny_mmu as tiny
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -169,7 +169,7 @@ def test_back_comes_what_was_written(tmp_path_factory, make, survey):
     same_sky(in_order(MMUHdf5(folder).read(), seen), seen)
 
 
-@settings(max_examples=40)
+@settings(max_examples=50, phases=[Phase.generate])
 @given(
     make=skies(),
     survey=st.sampled_from(["manga", "yse", "cfa", "csp", "plasticc", "tess", "kepler", "vipers", "chandra", "galah"]),

@@ -77,7 +77,7 @@ def _places(part: LightCurve) -> _Places:
         mine = chosen & (part.band == k)
         rank = np.where(mine, np.cumsum(mine, axis=1) - 1, rank)
     objects = np.nonzero(chosen)[0]
-    longest = int(rank[chosen].max(initial=-1)) + 1
+    longest = int(rank[chosen].max(initial=0)) + 1  # also where there is no epoch at all: loaders want an axis
     return _Places((objects, part.band[chosen], rank[chosen]), chosen, (len(part), n_bands, longest))
 
 
