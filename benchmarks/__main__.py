@@ -78,7 +78,7 @@ def _line(row: dict[str, Any]) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table("comparison")
-    for heading in ("ours", "theirs", "ratio [min–max]", "target", "of GFLOP/s", "others"):
+    for heading in ("ours", "theirs", "ratio [min–max]", "target", "of GFLOP/s", "own MB", "others"):
         table.add_column(heading, justify="right")
     for row in rows:
         met = row["target"] is None or row["ratio"] >= row["target"]
@@ -89,6 +89,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"[{'green' if met else 'red'}]{row['ratio']:.2f}[/] \\[{row['ratio_min']:.2f}–{row['ratio_max']:.2f}]",
             "" if row["target"] is None else f"≥ {row['target']:.1f}",
             f"{row['roofline_share']:.0%} of {row['roof_gflops']:.0f}" if row["roof_gflops"] else "–",
+            f"{row['own_mb'][0]:.0f}, {row['own_mb'][1]:.0f}",
             f"[{'' if row['others_cpus'] <= QUIET else 'yellow'}]{row['others_cpus']:.1f}[/]"
             if row["others_cpus"] > QUIET
             else "–",

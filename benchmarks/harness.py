@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,12 @@ class Worker:
         fields = stat.read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
+    def own_mb(self) -> float:
+        """Memory that is its own, and not the page cache's, in 10⁶ bytes; 0 where /proc does not tell."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
+        return int(found[1]) * 1.024e-3 if found else 0.0
+
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -208,8 +215,9 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
         raise Disagreement(f"{comparison.name}: answers differ by {apart:.1e}, allowed {comparison.agree:.0e}")
     rates = [_roof(comparison, workers, folder, effort)]
     load, pairs = _Load(workers), []
-    for _ in range(1 + (effort.repeats or comparison.repeats)):
-        pairs.append([workers[job.worker].ask(do="time", key=job.key, seconds=effort.seconds) for job in sides])
+    with _Memory([workers[job.worker] for job in sides]) as memory:
+        for _ in range(1 + (effort.repeats or comparison.repeats)):
+            pairs.append([workers[job.worker].ask(do="time", key=job.key, seconds=effort.seconds) for job in sides])
     seconds = [[side["seconds"] for side in pair] for pair in pairs[1:]]  # the first pair is for warming up
     others = load.others()
     rates.append(_roof(comparison, workers, folder, effort))
@@ -231,6 +239,7 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
         "repeats": len(ratios),
         "apart": apart,
         "others_cpus": others,
+        "own_mb": memory.most,
     }
 
 
@@ -241,6 +250,27 @@ def _roof(comparison: Comparison, workers: Mapping[str, Worker], folder: str, ef
     roof = Job("ours", "matmul", {"precision": comparison.precision, "repeats": 20 if effort.seconds else 3})
     _prepare(workers, roof, folder)
     return _answer(workers, roof)[0]
+
+
+class _Memory:
+    """The most memory of their own that workers have had, looked at fifty times a second."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self.workers, self.most = workers, [worker.own_mb() for worker in workers]
+        self.done = threading.Event()
+        self.watching = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.02):
+            self.most = [max(before, worker.own_mb()) for before, worker in zip(self.most, self.workers, strict=True)]
+
+    def __enter__(self) -> _Memory:
+        self.watching.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.watching.join()
 
 
 class _Load:

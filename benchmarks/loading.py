@@ -3,7 +3,12 @@
 An object is an image of 4 × 160 × 160 float32 and a spectrum of 7,781 pixels with flux, ivar and good: 480 kB. All
 sides hold the same objects in the same order, read the same rows in the same shuffled order, and hand out one array a
 field; their answers are the ids of a batch and a sum over every 37th number of each object, the same or it fails.
-Files are in the page cache: this measures what reading costs, not the disk.
+Files are in the page cache: this measures what reading costs, not the disk. "own MB" in a row is the most memory, above
+the page cache, that each side's process has had (imports and all); ours shall stay below 300.
+
+The ratio asked for is over datasets-loader, which is what the manual of `datasets` tells users to do: its own
+Arrow files, `with_format("torch")`, a torch DataLoader in this process that asks for 32 shuffled rows at once
+(`__getitems__`) and collates them its default way, just as `DataLoader(set, batch_size=32, shuffle=True)` does.
 
 `datasets` runs in the Python that DATASETS_PYTHON names, else in .venv-datasets, which is made if there is none.
 """

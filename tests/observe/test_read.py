@@ -318,6 +318,14 @@ def test_nothing_is_unpickled(tmp_path):
     assert not trace.exists()
 
 
+def test_every_kind_of_table_is_in_the_list():
+    """Said twice, so that reading a picture does not import Arrow."""
+    from omnisky.observe.read import CATALOGUES
+    from omnisky.observe.tables import CSV, VOTABLE
+
+    assert CATALOGUES == (*CSV, *VOTABLE)
+
+
 def test_paths_that_lead_nowhere(tmp_path):
     with pytest.raises(ObservationError, match="nothing there"):
         read(tmp_path / "missing")

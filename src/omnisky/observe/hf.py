@@ -123,11 +123,10 @@ class HfStream(_Opened, Choosing):
     def _batches(self, size: int) -> Iterator[Observation]:
         given, deciding = self.dataset, [one.column for one in self._ranges]
         if given.features is not None:
+            _demand(deciding, list(given.features), self._name)
             given = given.select_columns(sorted({*self._needs(given.features.arrow_schema), *deciding}))
         for table in given.with_format("arrow").iter(batch_size=size):
-            missing = [name for name in deciding if name not in table.column_names]
-            if missing:
-                raise MissingModality(f"{self._name}: no column", saw=table.column_names[:40], want=missing)
+            _demand(deciding, table.column_names, self._name)
             kept = np.ones(table.num_rows, dtype=bool)
             for one in self._ranges:
                 kept &= in_range(one, table.column(one.column).to_numpy())
@@ -145,3 +144,9 @@ class HfStream(_Opened, Choosing):
 
     def __iter__(self) -> Iterator[Observation]:
         return self.batches()
+
+
+def _demand(names: list[str], there: list[str], where: str) -> None:
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise MissingModality(f"{where}: no column", saw=there[:40], want=missing)
