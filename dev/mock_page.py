@@ -99,6 +99,9 @@ def clouds(data: Path, number: int, path: Path) -> Path:
         )
         grid[1, 2].set(xlim=(-1.6, 0.5), ylim=(-1.1, 1.1), title="DESI, EW Hα > 3 Å · tuned", xlabel="log [N II] / Hα")
         grid[1, 2].set_ylabel("log [O III] / Hβ")
+        for axes in grid.flat:
+            axes.title.set_size(10)
+            axes.yaxis.set_major_formatter("{x:g}")
         figure.tight_layout()
     return path
 
