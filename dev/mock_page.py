@@ -1,184 +1,115 @@
-"""One page that shows the mock sky beside real catalogues: what it looks like, and how its galaxies are distributed.
+"""A page that shows the mock sky beside real catalogues: what it looks like, how it is distributed, where it is wrong.
 
-    python dev/mock_page.py ../shared/data page.png [--galaxies 1500]
+    python dev/mock_page.py ../shared/data runs/mock-page [--galaxies 1500]
 
-Above, twelve galaxies: picture (Legacy Survey z, r, g), DESI spectrum, truth. Below, distributions beside real ones:
-SDSS main galaxies (r < 17.77), zCOSMOS (i < 22.5), DESI's emission lines.
+Writes index.html and its figures. Rows marked "tuned" are of catalogues that the population was made to resemble.
 """
 
 import argparse
+from itertools import groupby
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-import pyarrow.parquet as pq
+from mock_compare import HEADERS, Pair, mock, nearby, pairs, table
 
-from omnisky.observe.mock import MockSky, Population
-from omnisky.observe.mock.light import fluxes, lit
-from omnisky.observe.mock.lines import NAMES
-from omnisky.observe.mock.photometry import magnitude
-from omnisky.observe.mock.templates import cardelli
+from omnisky.demo.mock import mock_sky
+from omnisky.demo.story import Story
+from omnisky.observe.mock import cosmos
+from omnisky.page import Section, Table, write_page
+from omnisky.plot.style import ACCENT, CLASSES, SOFT, sheet
 
-MOCK, REAL = "#d1495b", "#30638e"
-
-
-def colour(flux: np.ndarray, bands: tuple[int, int, int], faint: tuple[float, float, float]) -> np.ndarray:
-    """Lupton et al. 2004's colours: hue kept, brightness through asinh."""
-    planes = np.stack([flux[band] / scale for band, scale in zip(bands, faint, strict=True)], axis=-1)
-    mean = np.maximum(planes.mean(axis=-1, keepdims=True), 1e-6)
-    shown = planes / mean * np.arcsinh(10 * mean) / 3
-    return np.clip(shown / np.maximum(shown.max(axis=-1, keepdims=True), 1), 0, 1)
+REAL, MOCK = CLASSES[0], ACCENT
 
 
-def twelve(seen, axes) -> None:
-    """Pictures, spectra, truth."""
-    truth = seen["truth"]
-    for row, (picture, plot) in enumerate(axes):
-        picture.imshow(colour(seen["image"].flux[row], (3, 1, 0), (0.55, 0.28, 0.17)), origin="lower")
-        picture.axis("off")
-        spectrum = seen["spectrum"]
-        good = spectrum.good[row]
-        pixel = np.arange(len(good))
-        flux = np.interp(pixel, pixel[good], spectrum.flux[row][good])
-        smooth = np.convolve(flux, np.ones(5) / 5, "same")
-        plot.plot(spectrum.wavelength_aa[row], smooth, color="0.15", lw=0.4)
-        low, high = np.percentile(smooth, [0.5, 99.7])
-        plot.set_ylim(min(low, 0), high * 1.15)
-        plot.set_xlim(3600, 9824)
-        plot.tick_params(labelsize=5)
-        if truth["is_star"][row]:
-            words = f"star, {truth['teff_k'][row]:.0f} K, r = {truth['r_mag'][row]:.1f}"
-        else:
-            kind = [name for name in ("merger", "edge_on", "irregular") if truth[f"is_{name}"][row]]
-            kind += [f"{truth['arms'][row]:.0f} arms"] if truth["arms"][row] else []
-            kind += ["bar"] if truth["bar_fraction"][row] else []
-            words = (
-                f"z = {truth['redshift'][row]:.3f}, r = {truth['r_mag'][row]:.1f}, "
-                f"log M = {truth['log_mass'][row]:.1f}, log sSFR = {truth['log_ssfr'][row]:.1f}\n"
-                f"age {truth['age_gyr'][row]:.1f} Gyr, B/T {truth['bulge_fraction'][row]:.2f}, "
-                f"{truth['half_light_arcsec'][row]:.1f}″, q {truth['axis_ratio'][row]:.2f} {' '.join(kind)}"
-            )
-        plot.set_title(words, fontsize=5.5, loc="left", pad=2)
+def histograms(shown: list[Pair], path: Path) -> Path:
+    """Shares of all objects, real filled, mock as a line; what is off the axis counts too."""
+    columns = min(5, len(shown))
+    rows = -(-len(shown) // columns)
+    with sheet(path, 2.6 * columns, 2.25 * rows + 0.45) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(shown) :]:
+            axes.set_axis_off()
+        for axes, pair in zip(grid.flat, shown, strict=False):
+            bins = np.linspace(*pair.span, 31)
+            for values, look in (
+                (pair.real, dict(color=REAL, alpha=0.45)),
+                (pair.mock, dict(color=MOCK, histtype="step", linewidth=1.4)),
+            ):
+                axes.hist(values, bins, weights=np.full(len(values), 1 / len(values)), **look)
+            axes.set_title(pair.quantity + (" · tuned" if pair.tuned else ""), size=9, pad=4)
+            axes.set(yticks=[], xlim=pair.span)
+            axes.tick_params(labelsize=7)
+            axes.text(0.98, 0.93, f"KS {pair.distance():.2f}", color=SOFT, size=7, ha="right", transform=axes.transAxes)
+        figure.text(
+            0.01, 1 - 0.16 / figure.get_figheight(), f"{shown[0].catalogue}: real", color=REAL, size=9, va="center"
+        )
+        figure.text(0.99, 1 - 0.16 / figure.get_figheight(), "mock", color=MOCK, size=9, va="center", ha="right")
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.32 / figure.get_figheight()))
+    return path
 
 
-def chosen(sky: MockSky) -> np.ndarray:
-    """Twelve that show the variety: large ones, of each kind."""
-    seen = sky.population.truth(np.arange(len(sky)))
-    large = ~seen.is_star & (seen.half_light_arcsec > 1.8)
-    kinds = [
-        large & (seen.arms == 2) & (seen.inclination_deg < 45) & (seen.half_light_arcsec > 5),
-        large
-        & (seen.arms == 2)
-        & (seen.bar_fraction > 0)
-        & (seen.inclination_deg < 45)
-        & (seen.half_light_arcsec > 3.5),
-        large & (seen.arms > 2) & (seen.inclination_deg < 60) & (seen.half_light_arcsec > 4),
-        large & (seen.bulge_mass_fraction == 1),
-        large & (seen.log_ssfr < -11.3) & (seen.bulge_mass_fraction < 1),
-        large & seen.is_edge_on & (seen.log_ssfr > -11),
-        large & seen.is_irregular,
-        large & seen.is_merger,
-        large & (seen.redshift > 0.25),
-        ~seen.is_star & (seen.log_ssfr > -9.6),
-        ~seen.is_star & (seen.redshift > 0.35),
-        seen.is_star,
-    ]
-    rows: list[int] = []
-    for kind in kinds:
-        every = [i for i in np.flatnonzero(kind).tolist() if i not in rows]
-        rows.append(every[0] if every else next(i for i in range(len(sky)) if i not in rows))
-    return np.array(rows)
-
-
-def sample(limit: float, number: int) -> dict[str, np.ndarray]:
-    """Truth, colours without the Milky Way's dust, and line widths of a mock sample."""
-    population = Population(seed=21, faintest_r_mag=limit, stars=0.0)
-    seen = population.truth(np.arange(number))
-    light = list(lit(seen, population.seed))
-    screen = 3.1 * cardelli(np.array([3551, 4686, 6166, 7480, 8932.0])) * seen.ebv_mag[:, None]
-    mag = magnitude(fluxes(light, "sdss")) - screen
-    widths = np.stack([one.line_ew_aa for one in light])
-    return vars(seen) | dict(zip("ugriz", mag.T, strict=True)) | dict(zip(NAMES, widths.T, strict=True))
-
-
-def table(path: Path) -> dict[str, np.ndarray]:
-    """A real catalogue."""
-    rows = pq.read_table(path)
-    return {column: rows[column].to_numpy() for column in rows.column_names}
-
-
-def both(axis, mock, real, bins, title) -> None:
-    """Shares of all objects; those off the axis count too."""
-    axis.hist(real, bins, weights=np.full(len(real), 1 / len(real)), color=REAL, alpha=0.35, label="real")
-    axis.hist(mock, bins, weights=np.full(len(mock), 1 / len(mock)), color=MOCK, histtype="step", lw=1.5, label="mock")
-    axis.set_title(title, fontsize=8)
-    axis.legend(fontsize=6)
-
-
-def samples(axes, data: Path, bright, faint) -> None:
-    """Redshifts and colours beside SDSS and zCOSMOS."""
-    mgs, deep = (table(data / f"catalogs/{name}.parquet") for name in ("sdss_mgs_photoz_train", "zcosmos_bright20k"))
-    secure = (deep["cc"] >= 3) & (deep["cc"] < 5) & (deep["zpec"] > 0.01)
-    redshift = faint["redshift"][faint["i"] < 22.5]
-    both(axes[0], bright["redshift"], mgs["zs"], np.linspace(0, 0.35, 36), "z of SDSS main galaxies (r < 17.77)")
-    both(axes[1], redshift, deep["zpec"][secure], np.linspace(0, 1.5, 31), "z of zCOSMOS (i < 22.5)")
-    both(axes[2], bright["g"] - bright["r"], mgs["g-r"], np.linspace(0, 1.6, 41), "g − r of SDSS main galaxies")
-    both(axes[3], bright["u"] - bright["g"], mgs["u-g"], np.linspace(0.2, 2.6, 41), "u − g of SDSS main galaxies")
-    axes[4].scatter(mgs["r"], mgs["g-r"], s=1, color=REAL, alpha=0.4)
-    axes[4].scatter(bright["r"], bright["g"] - bright["r"], s=1, color=MOCK, alpha=0.6)
-    axes[4].set(xlim=(14, 17.8), ylim=(0, 1.6))
-    axes[4].set_title("g − r against r", fontsize=8)
-
-
-def bodies(sizes, rates, middle) -> None:
-    """Size and star formation against mass."""
-    late = middle["log_ssfr"] > -11
-    for kind, tint in ((late, "#3d7ea6"), (~late, "#a63d3d")):
-        sizes.scatter(middle["log_mass"][kind], middle["half_light_kpc"][kind], s=1.5, color=tint)
-    mass = np.linspace(9, 11.6)
-    sizes.plot(mass, 10 ** (0.86 + 0.25 * (mass - np.log10(5e10))), color="#3d7ea6", lw=1)
-    heavy = mass[mass > 10.3]
-    sizes.plot(heavy, 10 ** (0.60 + 0.75 * (heavy - np.log10(5e10))), color="#a63d3d", lw=1)
-    sizes.set(yscale="log", xlim=(7.5, 12), ylim=(0.3, 40))
-    sizes.set_title("half-light kpc against log mass (lines: van der Wel+14)", fontsize=7)
-    rates.scatter(middle["log_mass"], middle["log_ssfr"], s=1.5, color=MOCK)
-    rates.set(xlim=(8, 12), ylim=(-13.5, -8.3))
-    rates.set_title("mock: log sSFR against log mass, r < 20", fontsize=7)
-
-
-def emission(axes, data: Path, middle) -> None:
-    """Widths and ratios of lines beside DESI."""
+def clouds(data: Path, number: int, path: Path) -> Path:
+    """Two quantities at once: colour and brightness, size and mass, star formation and mass, line ratios."""
+    bright, middle, near = mock(17.77, number), mock(20.0, number), nearby(4 * number)
+    main = table(data / "catalogs/sdss_mgs_photoz_test.parquet")
+    local = table(data / "catalogs/resolve_eco_emission.parquet")
     desi = table(data / "desi_sv3_bgs_ew/desi_sv3_bgs_ew.parquet")
-    alike = (middle["r"] < 19.5) & (middle["redshift"] > 0.06) & (middle["redshift"] < 0.3)
-    mock = {name: middle[name][alike] for name in NAMES}
-    mock["OII"] = mock["OII_3726"] + mock["OII_3729"]
-    pairs = (("halpha", "Halpha"), ("oiii_5007", "OIII_5007"), ("hbeta", "Hbeta"), ("oii_doublet", "OII"))
-    for axis, (line, name) in zip(axes, pairs, strict=False):
-        real = np.nan_to_num(desi[f"ew_{line}"], nan=1e-3)
-        title = f"log EW {line} / Å (DESI, z = 0.06 … 0.3)"
-        both(axis, np.log10(mock[name]), np.log10(np.maximum(real, 1e-3)), np.linspace(-1, 2.5, 36), title)
-    with np.errstate(all="ignore"):
-        x = np.log10(desi["ew_nii_6584"] / desi["ew_halpha"]), np.log10(mock["NII_6584"] / mock["Halpha"])
-        y = np.log10(desi["ew_oiii_5007"] / desi["ew_hbeta"]), np.log10(mock["OIII_5007"] / mock["Hbeta"])
-    strong = desi["ew_halpha"] > 3, mock["Halpha"] > 3
-    axes[4].scatter(x[0][strong[0]][:6000], y[0][strong[0]][:6000], s=0.5, color=REAL, alpha=0.4)
-    axes[4].scatter(x[1][strong[1]], y[1][strong[1]], s=2, color=MOCK)
-    axes[4].set(xlim=(-1.8, 0.6), ylim=(-1.2, 1.2))
-    axes[4].set_title("EW Hα > 3 Å: [O III]/Hβ against [N II]/Hα", fontsize=7)
+    kpc = local["r50"] * cosmos.kpc_per_arcsec(local["cz"] / 299792.458)
+    with np.errstate(all="ignore"), sheet(path, 12, 7.2) as figure:
+        grid = figure.subplots(2, 3)
+        real, ours = dict(s=2, color=REAL, alpha=0.35, linewidths=0), dict(s=3, color=MOCK, alpha=0.7, linewidths=0)
+        _cloud(grid[0, 0], (main["r"], main["g"] - main["r"]), (bright["r"], bright["g"] - bright["r"]), real, ours)
+        grid[0, 0].set(
+            title="SDSS main galaxies: red and blue", xlabel="r", ylabel="g − r", xlim=(14, 17.8), ylim=(0, 1.5)
+        )
+        _cloud(
+            grid[0, 1], (main["zs"], main["g"] - main["r"]), (bright["redshift"], bright["g"] - bright["r"]), real, ours
+        )
+        grid[0, 1].set(title="the red sequence moves with z", xlabel="z", ylabel="g − r", xlim=(0, 0.25), ylim=(0, 1.5))
+        _cloud(grid[0, 2], (local["logmstar"], kpc), (near["log_mass"], near["half_light_kpc"]), real, ours)
+        grid[0, 2].set(yscale="log", xlim=(8, 11.5), ylim=(0.5, 25))
+        grid[0, 2].set(title="RESOLVE and ECO: size and mass", xlabel="log M / M☉", ylabel="half-light radius / kpc")
+        sizes = grid[1, 0]
+        late = middle["log_ssfr"] > -11
+        for kind, tint in ((late, CLASSES[0]), (~late, CLASSES[1])):
+            sizes.scatter(middle["log_mass"][kind], middle["half_light_kpc"][kind], s=3, color=tint, linewidths=0)
+        mass = np.linspace(9.5, 11.5)
+        # van der Wel et al. 2014, ApJ 788, 28, table 1, z = 0.25: log A 0.86 and 0.60, slopes 0.25 and 0.75.
+        sizes.plot(mass, 10 ** (0.86 + 0.25 * (mass - 10.699)), color=CLASSES[0])
+        sizes.plot(mass[mass > 10.3], 10 ** (0.60 + 0.75 * (mass[mass > 10.3] - 10.699)), color=CLASSES[1])
+        sizes.set(yscale="log", xlim=(8, 12), ylim=(0.3, 40), title="mock, r < 20; lines: van der Wel et al. 2014")
+        sizes.set(xlabel="log M / M☉", ylabel="half-light radius / kpc")
+        rate = np.log10(local["sfr_nuv_wise"]) - local["logmstar"]
+        _cloud(grid[1, 1], (local["logmstar"], rate), (near["log_mass"], near["log_ssfr"]), real, ours)
+        grid[1, 1].set(title="RESOLVE and ECO: star formation", xlabel="log M / M☉", ylabel="log sSFR / yr⁻¹")
+        grid[1, 1].set(xlim=(8, 11.5), ylim=(-11.5, -8.5))
+        strong = desi["ew_halpha"] > 3, middle["ew_Halpha"] > 3
+        _cloud(
+            grid[1, 2],
+            (
+                np.log10(desi["ew_nii_6584"] / desi["ew_halpha"])[strong[0]],
+                np.log10(desi["ew_oiii_5007"] / desi["ew_hbeta"])[strong[0]],
+            ),
+            (
+                np.log10(middle["ew_NII_6584"] / middle["ew_Halpha"])[strong[1]],
+                np.log10(middle["ew_OIII_5007"] / middle["ew_Hbeta"])[strong[1]],
+            ),
+            real,
+            ours,
+        )
+        grid[1, 2].set(xlim=(-1.6, 0.5), ylim=(-1.1, 1.1), title="DESI, EW Hα > 3 Å · tuned", xlabel="log [N II] / Hα")
+        grid[1, 2].set_ylabel("log [O III] / Hβ")
+        for axes in grid.flat:
+            axes.title.set_size(10)
+            axes.yaxis.set_major_formatter("{x:g}")
+        figure.tight_layout()
+    return path
 
 
-def distributions(axes, data: Path, number: int) -> None:
-    """Mock and real, side by side."""
-    flat = axes.ravel()
-    samples(flat[:5], data, sample(17.77, number), sample(23.3, number))
-    middle = sample(20.0, number)
-    bodies(flat[5], flat[11], middle)
-    emission(flat[6:11], data, middle)
-    for axis in flat:
-        axis.tick_params(labelsize=6)
+def _cloud(axes, there, here, real, ours) -> None:
+    few = np.random.default_rng(0).permutation(len(there[0]))[:3000]
+    axes.scatter(there[0][few], there[1][few], **real)
+    axes.scatter(*here, **ours)
 
 
 def main() -> None:
@@ -187,23 +118,30 @@ def main() -> None:
     words.add_argument("out", type=Path)
     words.add_argument("--galaxies", type=int, default=1500)
     asked = words.parse_args()
-    figure = plt.figure(figsize=(14, 19), dpi=110)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.6, 1])
-    grid = upper.subplots(
-        6,
-        4,
-        gridspec_kw=dict(
-            width_ratios=[1, 1.6, 1, 1.6], hspace=0.25, wspace=0.1, top=0.97, bottom=0.02, left=0.02, right=0.98
-        ),
+    story = Story(asked.out)
+    mock_sky(story)
+    lots, every = np.random.default_rng(0), list(pairs(asked.data, asked.galaxies))
+    for name, group in groupby(every, lambda pair: pair.catalogue):
+        shown = list(group)
+        file = "".join(c if c.isalnum() else "-" for c in name)
+        picture = histograms(shown, asked.out / f"{file}.png")
+        story.sections.append(Section(name, figure=picture, alt=f"histograms of {name}, real and mock"))
+    picture = clouds(asked.data, asked.galaxies, asked.out / "clouds.png")
+    story.sections.append(Section("Two at a time", figure=picture, alt="scatter plots, real in blue, mock in yellow"))
+    for title, tuned in (("In numbers: never used for tuning", False), ("In numbers: tuned on", True)):
+        rows = [pair.row(lots) for pair in every if pair.tuned == tuned]
+        for row in rows:
+            print(" | ".join(row))
+        told = "Scatter is half of the central 68 %; KS is the largest difference of cumulative shares; ± by bootstrap."
+        story.sections.append(Section(title, told, table=Table(HEADERS, rows)))
+    facts = {"galaxies in each mock sample": asked.galaxies}
+    write_page(
+        asked.out,
+        "The mock sky beside the real one",
+        story.sections,
+        facts,
+        f"python dev/mock_page.py {asked.data} {asked.out}",
     )
-    sky = MockSky(objects=3000, population=Population(seed=11, faintest_r_mag=17.8))
-    twelve(sky.take(chosen(sky)), [(grid[i % 6, 2 * (i // 6)], grid[i % 6, 2 * (i // 6) + 1]) for i in range(12)])
-    distributions(
-        lower.subplots(3, 4, gridspec_kw=dict(hspace=0.3, top=0.95, bottom=0.03, left=0.04, right=0.98)),
-        asked.data,
-        asked.galaxies,
-    )
-    figure.savefig(asked.out, bbox_inches="tight")
 
 
 if __name__ == "__main__":

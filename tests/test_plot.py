@@ -41,6 +41,13 @@ def draw_wall(path, n):
     return plot.lookalike_wall(galaxies(n), np.arange(min(n, 3)), neighbours, path, titles=titles, scores=scores)
 
 
+def draw_known(path, n):
+    wave = np.linspace(3600, 9824, 200)
+    spectrum = np.tile(1 + np.exp(-(((wave - 7000) / 50) ** 2)), (n, 1))
+    told = [["a galaxy"] * n, ["z = 0.1\nold"] * n]
+    return plot.wall(galaxies(n), np.tile(wave, (n, 1)), spectrum, spectrum, np.full(n, 0.1), *told, path)
+
+
 def draw_map(path, n):
     xy = np.random.default_rng(1).normal(size=(n, 2))
     return plot.map_with_thumbnails(xy, galaxies(n), path, colour=np.arange(n) % 5 - 1, names=NAMES, note="PCA. " * 20)
@@ -96,7 +103,7 @@ def draw_spectra(path, n):
 
 DRAWN = (
     *(draw_wall, draw_map, draw_density, draw_completions, draw_predictions),
-    *(draw_confusion, draw_yardsticks, draw_curve, draw_scaling, draw_spectra),
+    *(draw_confusion, draw_yardsticks, draw_curve, draw_scaling, draw_spectra, draw_known),
 )
 
 

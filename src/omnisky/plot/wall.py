@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _EDGE, _STAMP, _TALL, _GAP = 0.3, 1.5, 1.8, 0.35  # inches: around the sheet, a picture, a row, between columns
-_WIDE = 5.1
+_WIDE = 5.05
 
 
 def wall(
