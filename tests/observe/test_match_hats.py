@@ -12,8 +12,6 @@ from omnisky.observe.match import nearest
 from omnisky.observe.match_hats import crossmatch_hats
 from omnisky.observe.types import Observation
 
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling takes longer than these few rows
-
 
 def test_without_lsdb_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "lsdb", None)

@@ -131,6 +131,10 @@ class Hats:
         empty = self.schema.empty_table().select(names)
         return self._observation(pa.concat_tables(tables) if tables else empty)
 
+    def catalogue(self) -> Observation:
+        """Ids and positions of all objects, and no parts."""
+        return replace(self, parts=(), columns=()).read()
+
     # --- what there is ---
 
     @cached_property

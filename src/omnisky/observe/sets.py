@@ -7,7 +7,7 @@ from pathlib import Path
 from omnisky.observe import tables
 from omnisky.observe.hats import Hats, is_hats
 from omnisky.observe.place import is_remote
-from omnisky.observe.shards import Shards
+from omnisky.observe.shards import Shards, is_shards
 from omnisky.observe.types import Observation
 
 
@@ -22,8 +22,7 @@ def read_set(path: str | Path, survey: str = "") -> Observation | None:
     if path.is_dir():
         if is_hats(path):
             return Hats(path, survey=survey).read()
-        shards = (path / "manifest.json").exists() and any(path.glob("shard-*.arrow"))
-        return Shards(path).take(slice(None)) if shards else None
+        return Shards(path).take(slice(None)) if is_shards(path) else None
     name = path.name.lower()
     if path.is_file() and (
         name.endswith(tables.SUFFIXES) or (name.endswith(tables.FITS) and tables.is_catalogue(path))

@@ -80,6 +80,11 @@ class Shards(Files):
         return views
 
 
+def is_shards(folder: Path) -> bool:
+    """True for folders that `write_shards` made and finished."""
+    return (folder / _MANIFEST).exists() and any(folder.glob("shard-*.arrow"))
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     if not path.exists():
