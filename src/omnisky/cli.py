@@ -310,11 +310,11 @@ def crossmatch(
         choose = {"nearest": nearest, "mutual": mutual, "all": all_pairs}[pairs]
         told = match_files(left, right, radius, pairs=choose, epoch_yr=epoch, table=out, folder=into).state()
     places = {"out": None if out is None else str(out), "into": None if into is None else str(into)}
-    told = {"left": left, "right": right, "radius_arcsec": radius} | told | places
+    told = {"left": left, "right": right, "radius_arcsec": radius, **told, **places}
     if json:
         print(dumps(told, ensure_ascii=False))
         return
-    apart = told.pop("histogram", None)
+    apart: Any = told.pop("histogram", None)
     show_table(("", ""), [(name.replace("_", " "), _said(value)) for name, value in told.items() if value is not None])
     if apart is not None:
         show_table(("arcsec", "pairs", ""), counted(apart["edges_arcsec"], apart["pairs"]))

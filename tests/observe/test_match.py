@@ -210,6 +210,54 @@ def test_the_three_ways_belong_together(left, right, radius):
     assert (every.separation_arcsec <= radius).all()
 
 
+SEAMS = [
+    (0.0, 90.0),
+    (123.0, -90.0),
+    (0.0, 0.0),
+    (359.9999, 37.0),
+    (45.0, 0.0),
+    (180.0, 41.8103149),
+    (22.5, -19.4712206),
+]
+"""the poles, RA 0, corners of HEALPix base cells and of cells of order 1"""
+UNKNOWN = st.sampled_from([(np.nan, np.nan), (10.0, np.nan), (np.nan, 10.0)])
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> Observation:
+    """Up to thirty objects within some arcsec of the seams of the sky, some twice, some without a position."""
+    offset = st.floats(-3, 3)
+    near = st.tuples(st.sampled_from(SEAMS), offset, offset)
+    lost = st.tuples(UNKNOWN, st.just(0.0), st.just(0.0))
+    chosen = [one for one in draw(st.lists(st.one_of(near, lost), max_size=15)) for _ in range(draw(st.integers(1, 2)))]
+    east, north = (np.array([1000 * one[k] for one in chosen]) for k in (1, 2))
+    return moved(at(*(one[0] for one in chosen)), Motion(pm_ra_cosdec=east, pm_dec=north, epoch_yr=0 * east + 2000), 2001)
+
+
+@settings(max_examples=60)
+@given(left=crowds(), right=crowds(), radius=st.floats(0.1, 6.0))
+def test_crowds_at_seams_by_astropy(left, right, radius):
+    """search_around_sky and match_to_catalog_sky of those that have a position; 1e-6 arcsec off the radius and among
+    equals rounding may decide, nowhere else.
+    """
+    rows = [np.flatnonzero(np.isfinite(one.ra) & np.isfinite(one.dec)) for one in (left, right)]
+    a, b = (coord(one.take(row)) for one, row in zip((left, right), rows, strict=True))
+    every, near = all_pairs(left, right, radius), nearest(left, right, radius)
+    if not len(a) or not len(b):
+        assert not len(every) and not len(near)
+        return
+    for reach, holds in ((radius - 1e-6, set.__ge__), (radius + 1e-6, set.__le__)):
+        i, j, _, _ = coordinates.search_around_sky(a, b, reach * u.arcsec)
+        assert holds(set(pairs(every)), set(zip(rows[0][i].tolist(), rows[1][j].tolist(), strict=True)))
+    assert len(set(pairs(every))) == len(every)
+    _, apart, _ = a.match_to_catalog_sky(b)
+    told = dict(zip(near.left_row.tolist(), near.separation_arcsec.tolist(), strict=True))
+    for row, arcsec in zip(rows[0].tolist(), apart.arcsec.tolist(), strict=True):
+        if abs(arcsec - radius) > 1e-6:
+            assert (row in told) == (arcsec < radius)
+        assert told.get(row, arcsec) == pytest.approx(arcsec, abs=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("radius", [3600.0, 30_000.0])
 def test_the_sides_and_the_order_of_rows_do_not_matter(seed, radius):
@@ -270,7 +318,8 @@ def test_of_what_must_be_read_only_a_piece_is_in_memory_at_a_time():
 
 def test_single_precision_is_only_as_bad_as_it_is():
     """Positions held as float32 are 10 arcsec wrong at worst; the same numbers match themselves."""
-    seen = Observation(*(one.astype(np.float32) if one.dtype.kind == "f" else one for one in vars(sky(500)).values() if isinstance(one, np.ndarray)))
+    seen = sky(500)
+    seen = Observation(seen.object_id, seen.ra.astype(np.float32), seen.dec.astype(np.float32))
     wide = Observation(seen.object_id, seen.ra.astype(float), seen.dec.astype(float))
     found = nearest(seen, wide, 1e-6)
     assert pairs(found) == [(i, i) for i in range(500)] and not found.separation_arcsec.any()

@@ -128,7 +128,8 @@ def test_every_format_matches_like_memory(folders, monkeypatch):
     (folders / "legacy.csv").write_text("\n".join(["object_id,ra,dec", *rows]))
 
     def pairs(told):
-        return sorted(zip(told.left.object_id[told.found.left_row], told.right.object_id[told.found.right_row]))
+        ids = told.left.object_id[told.found.left_row], told.right.object_id[told.found.right_row]
+        return sorted(zip(*ids, strict=True))
 
     want = [(f"d{i}", f"l{i}") for i in (0, 1, 2, 3, 4, 5, 6, 7, 9)]
 
@@ -144,18 +145,22 @@ def test_every_format_matches_like_memory(folders, monkeypatch):
     assert pairs(match_files(folders / "desi", folders / "legacy.csv", 1.0)) == want
 
 
-def stars(epoch: object) -> Observation:
+def stars() -> Observation:
     """Ten stars, 5 arcsec a year to the north."""
     numbers = Scalars(values=np.tile([0.0, 5000.0], (10, 1)), names=("pmra", "pmdec"), units=("mas/yr", "mas/yr"))
     return Observation.of([f"g{i}" for i in range(10)], np.arange(10.0), np.arange(10.0), astrometry=numbers)
 
 
+def places(seen: Observation) -> tuple[list, list, list]:
+    return seen.object_id.tolist(), seen.ra.tolist(), seen.dec.tolist()
+
+
 def test_stars_of_any_format_are_moved_to_the_epoch(tmp_path):
     """Also where the year is a column of whole numbers, as in most .csv files."""
-    now = stars(2016.0)
+    now = stars()
     there = moved(now, Motion.of(now, epoch_yr=2016.0), 2000.0)
     for name, seen, year in (("gaia", now, 2016), ("old", there, None)):
-        lines = [f"{i},{ra!r},{dec!r}" for i, ra, dec in zip(seen.object_id, seen.ra.tolist(), seen.dec.tolist())]
+        lines = [f"{i},{ra!r},{dec!r}" for i, ra, dec in zip(*places(seen), strict=True)]
         more = ",pmra,pmdec,ref_epoch" if year else ""
         lines = [f"{line},0.5,5000.5,{year}" if year else line for line in lines]
         (tmp_path / f"{name}.csv").write_text("\n".join([f"object_id,ra,dec{more}", *lines]))
@@ -181,7 +186,9 @@ def test_what_is_wrong_is_said_before_anything_is_read(tmp_path, monkeypatch):
 
 
 def test_a_side_without_positions_is_refused(tmp_path):
-    write_shards(Observation.of(["a", "b"], numbers=Scalars(values=np.ones((2, 1)), names=("z",))), tmp_path / "nowhere")
+    write_shards(
+        Observation.of(["a", "b"], numbers=Scalars(values=np.ones((2, 1)), names=("z",))), tmp_path / "nowhere"
+    )
     write_shards(spectra(2), tmp_path / "desi")
     with pytest.raises(ObservationError, match=r"nowhere: nothing to match. saw 2 objects"):
         match_files(tmp_path / "desi", tmp_path / "nowhere", 1.0)

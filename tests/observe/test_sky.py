@@ -156,7 +156,7 @@ def test_the_side_is_the_same_for_ever():
 
 @pytest.mark.parametrize("ask", [cells, lambda seen: splits(seen, SHARES), lambda seen: held_out(seen, 0.1)])
 def test_a_place_beyond_the_pole_is_refused(ask):
-    with pytest.raises(ObservationError, match="dec 90.5 of b"):
+    with pytest.raises(ObservationError, match=r"dec 90\.5 of b"):
         ask(Observation.of("ab", [1, 2], [3, 90.5]))
 
 

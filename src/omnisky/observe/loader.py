@@ -30,7 +30,7 @@ class Source(Protocol):
 
 
 def blocks(source: Source, size: int = 256) -> Iterator[Observation]:
-    """All rows in their order, `size` at a time; what is in memory at once. Of a source without rows one empty block."""
+    """All rows in their order, `size` at a time, so that no more is in memory; without rows, one empty block."""
     if isinstance(source, Observation):
         yield source
         return

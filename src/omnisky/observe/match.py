@@ -237,7 +237,7 @@ class _Sky:
     def of(cls, source: Source) -> _Sky:
         at = Places.of(source)
         known = ~(np.isnan(at.ra) | np.isnan(at.dec))
-        wrong = known & ~((-180 <= at.ra) & (at.ra <= 360) & (abs(at.dec) <= 90))
+        wrong = known & ~((at.ra >= -180) & (at.ra <= 360) & (abs(at.dec) <= 90))
         if wrong.any():
             i = int(np.flatnonzero(wrong)[0])
             saw = f"{wrong.sum()} objects, first row {i}: ra {at.ra[i]}, dec {at.dec[i]}"

@@ -1,7 +1,7 @@
 """Cross-match of two data sets on disk: opened no further than needed, written as pairs or as one data set of both.
 
-    told = match_files("desi/", "legacysurvey/", 1.0, table="pairs.parquet", folder="matched/")
-    both = omnisky.read("matched/")     # both["spectrum"], both["image"], both["match_desi"], both["match_legacysurvey"]
+told = match_files("desi/", "legacysurvey/", 1.0, table="pairs.parquet", folder="matched/")
+both = omnisky.read("matched/")     # both["spectrum"], both["image"], both["match_desi"], both["match_legacysurvey"]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from omnisky.observe.loader import Source
 from omnisky.observe.match import Association, Pairs, Places, checked_radius, crossmatch, nearest
 from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.mmu_files import is_cells
+from omnisky.observe.motion import Motion
 from omnisky.observe.place import is_remote
 from omnisky.observe.read import read
 from omnisky.observe.shards import Shards, is_shards, write_shards
@@ -64,32 +65,28 @@ def match_files(
 
     Of the Multimodal Universe, shards and HATS only the positions are read, unless more is asked for. `table` is
     Parquet or .csv (see `write_pairs`); `folder` becomes training shards, one row a pair: killed and called again, it
-    goes on where it was. What is wrong with the arguments is said before anything is read. Raises what `crossmatch`,
+    goes on where it was. A radius or table that cannot be is refused before anything is read. Raises what `crossmatch`,
     the readers and `write_shards` raise; ObservationError where one side has no positions, or nothing is left to write.
     """
     checked_radius(radius_arcsec)
     if table is not None:
         _refuse_table(Path(table))
-    sides = [_opened(path) for path in (left, right)]
-    if epoch_yr is None:
-        places = [Places.of(side) for side in sides]
-        found = crossmatch(*places, radius_arcsec, pairs=pairs)
-    else:
-        light = [_columns(side) for side in sides]
-        places = [Places.of(side) for side in light]
-        found = crossmatch(*light, radius_arcsec, pairs=pairs, epoch_yr=epoch_yr)
-    for path, side in zip((left, right), places, strict=True):
+    here, there = _opened(left), _opened(right)
+    pm = [None if epoch_yr is None else Motion.told_by(_columns(side)) for side in (here, there)]
+    a, b = Places.of(here), Places.of(there)
+    for path, side in ((left, a), (right, b)):
         if not _placed(side):
             raise ObservationError(f"{path}: nothing to match", saw=f"{len(side)} objects", want="one with ra and dec")
+    found = crossmatch(a, b, radius_arcsec, pairs=pairs, epoch_yr=epoch_yr, left_motion=pm[0], right_motion=pm[1])
     if table is not None:
-        write_pairs(table, *places, found)
+        write_pairs(table, a, b, found)
     if folder is not None:
         if not len(found):
             raise ObservationError("no pairs, so no data set", saw=f"{radius_arcsec:g} arcsec", hint="a larger radius")
-        rows = join(*(side.read() if isinstance(side, Hats) else side for side in sides), found)
+        rows = join(_rows(here), _rows(there), found)
         how = f"{getattr(pairs, '__name__', pairs)} within {radius_arcsec} arcsec, epoch {epoch_yr}"
         write_shards(rows, folder, sources=[str(left), str(right), how], licences=_licences(rows))
-    return Matched(found=found, left=places[0], right=places[1], radius_arcsec=radius_arcsec)
+    return Matched(found=found, left=a, right=b, radius_arcsec=radius_arcsec)
 
 
 def write_pairs(path: str | Path, left: Source | Places, right: Source | Places, found: Association) -> None:
@@ -144,16 +141,18 @@ def _opened(path: str | Path) -> Any:
     return MMUHdf5(folder) if is_cells(folder) else read(folder)
 
 
+def _rows(side: Any) -> Source:
+    return side.read() if isinstance(side, Hats) else side
+
+
 def _columns(side: Any) -> Source:
     """The same rows with nothing but numbers and words, among which are proper motions."""
-    if isinstance(side, Hats):
-        return side.read()
     if isinstance(side, Shards):
         kinds = {name: part.kind for name, part in side.layout.parts.items()}
         return Shards(side.folder, parts=[name for name, kind in kinds.items() if issubclass(kind, Scalars | Labels)])
     if isinstance(side, MMUHdf5):
         return replace(side, parts=tuple(name for name in ("scalars", "labels") if name in side.available))
-    return side
+    return _rows(side)
 
 
 def _licences(rows: Source) -> Sequence[str]:

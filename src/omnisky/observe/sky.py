@@ -74,8 +74,8 @@ def splits(
     """The side of each object, one of the names in `shares`: splits(seen, {"train": 0.8, "val": 0.1, "test": 0.1}).
 
     A pure function of the object's cell (where the position is not known: of its id), of `shares`, in whatever order,
-    and `salt`. Objects within `guard_arcsec` of another side's sky are "border", and some that are farther, see `clear`;
-    0 means that nobody is. Raises BadValue where the shares do not add up to 1.
+    and `salt`. Objects within `guard_arcsec` of another side's sky are "border", and some that are farther, see
+    `clear`; 0 means that nobody is. Raises BadValue where the shares do not add up to 1.
     """
     edges = _edges(shares)
     cell = cells(seen)
