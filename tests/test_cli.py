@@ -10,6 +10,7 @@ from small import galaxies, model
 from omnisky import cli
 from omnisky.embed import Embedding
 from omnisky.model import store
+from omnisky.observe.read import read
 
 
 def call(*words: str) -> int:
@@ -100,22 +101,58 @@ def test_crossmatch_writes_pairs_and_says_how_many(surveys, capsys):
     assert told["pairs"] == told["left_matched"] == 5 and told["median_arcsec"] == pytest.approx(0.2)
     lines = (surveys / "pairs.csv").read_text().splitlines()
     assert lines[0].startswith("left_id,left_row") and lines[1].startswith("a0,0,0.0,0.0,b0,4,")
+    assert (told["left_objects"], told["right_without_position"], sum(told["histogram"]["pairs"])) == (5, 0, 5)
     assert call(*words, "--pairs", "mutual") == 0
-    assert "median arcsec" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "median arcsec" in said and "0.2 – 0.3" in said and "█" in said
+
+
+def test_crossmatch_makes_one_data_set_of_two(surveys, capsys):
+    words = ("data", "crossmatch", surveys / "a", surveys / "b", "--radius", 1, "--into", surveys / "both")
+    assert call(*words) == 0
+    both = read(surveys / "both")
+    assert sorted(both.object_id) == [f"a{i}" for i in range(5)]
+    assert {"image_left", "image_right", "match_left", "match_right"} == set(both.parts)
+    assert [name[1:] for name in both.object_id] == [name[1:] for name in both["match_right"].object_id]
+    capsys.readouterr()
+    assert call(*words) == 0  # done already
+
+
+def test_crossmatch_reads_columns_that_are_called_otherwise_or_says_what_there_is(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("name,RAJ2000,DEJ2000\nx,10,20\ny,30,40\n")
+    (tmp_path / "b.csv").write_text("name,lon,lat\nx,10,20\n")
+    assert call("data", "crossmatch", tmp_path / "a.csv", tmp_path / "a.csv", "--radius", 1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == 2
+    assert call("data", "crossmatch", tmp_path / "a.csv", tmp_path / "b.csv", "--radius", 1) == 2
+    said = capsys.readouterr().err
+    assert "b.csv: which columns are the position?. saw name lon lat" in said.replace("position? saw", "position?. saw")
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (("--radius", 0), "want 0 < radius"),
+        (("--radius", "wide"), "wide"),
+        ((), "--radius"),
+        (("--radius", 1, "--pairs", "closest"), "nearest"),
+        (("--radius", 1, "--into", "a"), "new or empty folder"),
+        (("--radius", 0.1, "--into", "both"), "a larger radius"),
         (("--radius", 1, "--epoch", 2016), "pmra, pmdec, ref_epoch"),
         (("--radius", 1, "--lsdb"), "--out FOLDER"),
         (("--radius", 1, "--out", "pairs.fits"), "ends in .parquet or .csv"),
     ],
 )
-def test_a_crossmatch_that_cannot_be_is_refused(surveys, more, said, capsys):
-    assert call("data", "crossmatch", surveys / "a", surveys / "b", *more) == 2
-    assert said in capsys.readouterr().err
+def test_a_crossmatch_that_cannot_be_is_refused(surveys, more, said, capsys, monkeypatch):
+    monkeypatch.chdir(surveys)
+    assert call("data", "crossmatch", surveys / "a", surveys / "b", *more) != 0
+    told = capsys.readouterr()
+    assert said in told.err + told.out  # what cyclopts refuses, it says on stdout
+    assert sorted(path.name for path in surveys.iterdir()) == ["a", "b"]
+
+
+def test_a_crossmatch_with_nothing_names_it(surveys, capsys):
+    assert call("data", "crossmatch", surveys / "a", surveys / "none", "--radius", 1) == 2
+    assert "nothing there" in (said := capsys.readouterr().err) and str(surveys / "none") in said
 
 
 def test_validate_says_yes_or_what_is_wrong(surveys, capsys):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the table below, once more, for editors and type checkers; 
     from omnisky.errors import OmniskyError as OmniskyError
     from omnisky.generate import generate as generate
     from omnisky.model.store import load as load
-    from omnisky.model.store import save as save
+    from omnisky.observe.match import crossmatch as crossmatch
     from omnisky.observe.read import read as read
     from omnisky.observe.types import Image as Image
     from omnisky.observe.types import Observation as Observation
@@ -35,6 +35,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "read": "observe.read",
+    "crossmatch": "observe.match",
     "Observation": "observe.types",
     "Image": "observe.types",
     "Spectrum": "observe.types",
@@ -43,7 +44,6 @@ _HOME = {
     "Embedding": "embed",
     "embed": "embed",
     "load": "model.store",
-    "save": "model.store",
     "train": "train.loop",
     "generate": "generate",
     "Index": "search",

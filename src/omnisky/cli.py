@@ -270,6 +270,7 @@ def crossmatch(
     *,
     radius: float,
     out: Path | None = None,
+    into: Path | None = None,
     pairs: Literal["nearest", "mutual", "all"] = "nearest",
     epoch: float | None = None,
     lsdb: bool = False,
@@ -280,11 +281,13 @@ def crossmatch(
     Parameters
     ----------
     left, right
-        The surveys: folders or files that `omnisky.read` opens.
+        The surveys: folders, files or addresses that `omnisky.read` opens.
     radius
         arcsec.
     out
         The table of pairs, .parquet or .csv; with --lsdb the folder of a HATS catalogue.
+    into
+        A folder for the matched objects with all that both surveys measured of them; `omnisky.read` opens it.
     pairs
         nearest: of each left object its nearest right one. mutual: one to one, each the other's nearest. all: all.
     epoch
@@ -296,32 +299,29 @@ def crossmatch(
     """
     from json import dumps
 
-    from omnisky.observe.join import write_pairs
     from omnisky.observe.match import all_pairs, mutual, nearest
-    from omnisky.observe.match import crossmatch as match
     from omnisky.observe.match_hats import crossmatch_hats
-    from omnisky.observe.read import read
-    from omnisky.watch import show_table
+    from omnisky.observe.matched import match_files
+    from omnisky.watch import counted, show_table
 
     if lsdb:
-        if out is None or pairs != "nearest" or epoch is not None:
-            raise BadValue("--lsdb", saw=f"out {out}, pairs {pairs}, epoch {epoch}", want="--out FOLDER, and nearest")
+        if out is None or into is not None or pairs != "nearest" or epoch is not None:
+            saw = f"out {out}, into {into}, pairs {pairs}, epoch {epoch}"
+            raise BadValue("--lsdb", saw=saw, want="--out FOLDER, and nearest")
         told: dict[str, Any] = {"pairs": crossmatch_hats(left, right, radius, out)}
     else:
-        sides = read(left), read(right)
         choose = {"nearest": nearest, "mutual": mutual, "all": all_pairs}[pairs]
-        found = match(*sides, radius, pairs=choose, epoch_yr=epoch)
-        if out is not None:
-            write_pairs(out, *sides, found)
-        told = found.summary(len(sides[0]), len(sides[1]))
-    told |= {"left": left, "right": right, "radius_arcsec": radius, "out": None if out is None else str(out)}
+        told = match_files(left, right, radius, pairs=choose, epoch_yr=epoch, table=out, folder=into).state()
+    places = {"out": None if out is None else str(out), "into": None if into is None else str(into)}
+    told = {"left": left, "right": right, "radius_arcsec": radius, **told, **places}
     if json:
         print(dumps(told, ensure_ascii=False))
-    else:
-        show_table(
-            ("", ""),
-            [
-                (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
-                for name, value in told.items()
-            ],
-        )
+        return
+    apart: Any = told.pop("histogram", None)
+    show_table(("", ""), [(name.replace("_", " "), _said(value)) for name, value in told.items() if value is not None])
+    if apart is not None:
+        show_table(("arcsec", "pairs", ""), counted(apart["edges_arcsec"], apart["pairs"]))
+
+
+def _said(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

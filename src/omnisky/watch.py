@@ -99,6 +99,13 @@ def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
+def counted(edges: Sequence[float], counts: Sequence[int], width: int = 40) -> list[tuple[str, str, str]]:
+    """A histogram as rows of a table: from–to, how many, and a bar."""
+    most = max([*counts, 1])
+    steps = zip(edges[:-1], edges[1:], counts, strict=True)
+    return [(f"{low:.3g} – {high:.3g}", f"{n:,}", "█" * round(width * n / most)) for low, high, n in steps]
+
+
 def show_story(story: Any) -> None:
     """What a demo found, as its tables and where its page is."""
     for section in story.sections:

@@ -41,7 +41,7 @@ def same(a, b) -> bool:
 
 
 def test_weights_config_and_codecs_come_back_exactly(model, tmp_path):
-    again = omnisky.load(omnisky.save(model, tmp_path / "model"))
+    again = omnisky.load(store.save(model, tmp_path / "model"))
     assert same(model, again)
     assert (again.config, again.codecs) == (CONFIG, CODECS)
     assert not again.training

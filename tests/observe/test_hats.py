@@ -118,6 +118,14 @@ def test_the_margin_holds_all_within_ten_arcsec(folder):
         assert seen.object_id[j] in pq.ParquetFile(path).read(columns=["object_id"]).column(0).to_pylist()
 
 
+def test_empty_cells_beside_a_partition_have_a_margin(tmp_path):
+    """Another catalogue may have objects there. One object 2 arcsec from the border at RA 45 on the equator."""
+    write_hats(Observation.of(["a"], [45 - 2 / 3600], [0.0]), tmp_path / "one")
+    held = {(one.order, one.pixel) for one in Hats(tmp_path / "one" / "one_10arcs").partitions}
+    own, *around = cells(Observation.of("abcd", [45 - 2 / 3600, 45, 45, 45 + 2 / 3600], [0, 2 / 3600, -2 / 3600, 0]), 0)
+    assert held == {(0, int(pixel)) for pixel in around} - {(0, int(own))} and len(held) == 3
+
+
 def _xyz(seen: Observation):
     lon = np.radians(seen.ra)
     return (np.cos, np.cos(lon)), (np.cos, np.sin(lon)), (np.sin, np.ones(len(lon)))

@@ -1,17 +1,13 @@
 """Two surveys as one: rows from the match, measurements from both, and nothing where there is nothing."""
 
-import csv
-
 import numpy as np
 import pytest
 
-from omnisky.errors import BadValue, StorageError
-from omnisky.observe.join import join, joined, star, write_pairs
+from omnisky.errors import BadValue
+from omnisky.observe.join import join, joined, star
 from omnisky.observe.loader import Loader, Source
-from omnisky.observe.match import Association, all_pairs, crossmatch, mutual, nearest
+from omnisky.observe.match import Places, all_pairs, crossmatch, mutual, nearest
 from omnisky.observe.types import Image, Observation, Scalars, Spectrum
-
-pq = pytest.importorskip("pyarrow.parquet")
 
 
 def spectra(n: int = 5, shift_deg: float = 0.0) -> Observation:
@@ -66,7 +62,7 @@ def test_those_alone_are_kept_when_asked_and_hold_nothing():
     assert every["image"].flux[:, 0, 0, 0].tolist() == [20, 0, 0, 70]
     spectrum = every["spectrum"]
     assert np.isnan(spectrum.flux[3]).all() and not spectrum.ivar[3].any() and not spectrum.good[3].any()
-    assert (np.diff(spectrum.wavelength_aa) > 0).all()
+    assert np.isnan(spectrum.wavelength_aa[3]).all() and (np.diff(spectrum.wavelength_aa[:3]) > 0).all()
     np.testing.assert_array_equal(every["scalars_legacysurvey"]["mag"], [102, np.nan, np.nan, 107])
     np.testing.assert_array_equal(every["match_legacysurvey"].object_id, ["l2", "", "", "l7"])
     np.testing.assert_allclose(every["match_legacysurvey"].separation_arcsec, [0.1, np.nan, np.nan, np.nan], atol=1e-9)
@@ -121,6 +117,32 @@ def test_names_are_the_parts_own_or_left_and_right_or_given():
         joined(left, right, found, names=("a", "a"))
 
 
+def test_parts_that_would_fall_together_are_refused_not_lost():
+    """A join of a join, both with "left" and "right": the second match_left would have replaced the first."""
+    left, right = images([0, 1], survey="sdss"), images([1, 0], survey="sdss")
+    both = joined(left, right, mutual(left, right, 1.0))
+    third = images([0, 1], survey="sdss")
+    found = mutual(both, third, 1.0)
+    with pytest.raises(BadValue, match=r"two parts of one name.*match_left.*Try: join\("):
+        join(both, third, found)
+    assert {"match_left", "match_a", "match_b"} <= set(joined(both, third, found, names=("a", "b")).parts)
+
+
+def test_where_a_join_is_can_be_told_without_reading_it():
+    class Unread(Observation):
+        def take(self, index):
+            assert not len(index), "read"
+            return super().take(index)
+
+    left, right = spectra(3), images([2, 7])
+    found = crossmatch(left, right, 1.0)
+    sides = [Unread(one.object_id, one.ra, one.dec, one.parts) for one in (left, right)]
+    source = join(*sides, found, keep_left=True, keep_right=True)
+    told, every = Places.of(source), joined(left, right, found, keep_left=True, keep_right=True)
+    assert told.object_id.tolist() == every.object_id.tolist() == ["d2", "d0", "d1", "l7"]
+    np.testing.assert_array_equal([told.ra, told.dec], [every.ra, every.dec])
+
+
 def test_a_match_of_other_data_is_refused():
     left, right = spectra(3), images([0, 1, 2])
     with pytest.raises(BadValue, match="other data"):
@@ -147,36 +169,3 @@ def test_a_star_wants_rays_and_one_match_each():
         star({"desi": spectra()}, 1.0)
     with pytest.raises(BadValue, match="mutual or nearest"):
         star({"desi": spectra(2), "hsc": images([0, 0])}, 1.0, pairs=all_pairs)
-
-
-# --- tables -------------------------------------------------------------------------------------------------------
-
-
-def test_pairs_are_written_as_a_table(tmp_path):
-    left, right = spectra(3), images([2, 0])
-    found = crossmatch(left, right, 1.0)
-    for name in ("pairs.parquet", "pairs.csv"):
-        write_pairs(tmp_path / name, left, right, found)
-    table = pq.read_table(tmp_path / "pairs.parquet")
-    with (tmp_path / "pairs.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert table.column_names == list(lines[0])
-    assert table["left_id"].to_pylist() == [line["left_id"] for line in lines] == ["d0", "d2"]
-    assert table["right_row"].to_pylist() == [int(line["right_row"]) for line in lines] == [1, 0]
-    assert table["right_dec"].to_pylist() == [float(line["right_dec"]) for line in lines] == [0.1 / 3600] * 2
-    assert table.schema.field("separation_arcsec").metadata == {b"unit": b"arcsec"}
-    with pytest.raises(BadValue, match=r"\.parquet or \.csv"):
-        write_pairs(tmp_path / "pairs.fits", left, right, found)
-
-
-def test_an_empty_match_is_an_empty_table(tmp_path):
-    none = Association(left_row=np.zeros(0, int), right_row=np.zeros(0, int), separation_arcsec=np.zeros(0))
-    write_pairs(tmp_path / "none.parquet", spectra(2), images([1]), none)
-    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
-
-
-def test_a_folder_that_takes_nothing_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    left, right = spectra(2), images([1])
-    with pytest.raises(StorageError, match="could not write"):
-        write_pairs(tmp_path / "file" / "pairs.csv", left, right, mutual(left, right, 1.0))

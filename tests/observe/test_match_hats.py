@@ -1,6 +1,5 @@
 """Past memory: LSDB gives the k-d tree's answer, row by row; runs where the extra "hats" is installed."""
 
-import os
 import sys
 import warnings
 
@@ -8,11 +7,11 @@ import numpy as np
 import pytest
 
 from omnisky.errors import BadValue, CorruptFile, MissingExtra, MissingModality, ObservationError
+from omnisky.observe.hats_write import write_hats
 from omnisky.observe.match import nearest
 from omnisky.observe.match_hats import crossmatch_hats
-from omnisky.observe.types import Observation
-
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling takes longer than these few rows
+from omnisky.observe.sky import cells
+from omnisky.observe.types import Observation, concatenate
 
 
 def test_without_lsdb_the_extra_is_named(monkeypatch, tmp_path):
@@ -36,8 +35,17 @@ def sky(n: int, seed: int) -> Observation:
 
 
 @pytest.fixture(scope="module")
-def catalogues(tmp_path_factory):
-    lsdb, pandas = pytest.importorskip("lsdb"), pytest.importorskip("pandas")
+def lsdb():
+    """Compiling takes longer than these few rows; only while LSDB is imported, for others here want compiled code."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("NUMBA_DISABLE_JIT", "1")
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("lsdb")
+
+
+@pytest.fixture(scope="module")
+def catalogues(tmp_path_factory, lsdb):
+    pandas = pytest.importorskip("pandas")
     warnings.simplefilter("ignore")
     folder = tmp_path_factory.mktemp("hats")
     for seed in (1, 2):
@@ -80,3 +88,41 @@ def test_what_lsdb_would_do_wrong_is_refused(catalogues, tmp_path):
         crossmatch_hats(tmp_path / "nothing", catalogues / "s2", 1.0, tmp_path / "out")
     n = crossmatch_hats(catalogues / "s1", catalogues / "s2", 1e-4, tmp_path / "none")
     assert n == 0
+    with pytest.raises(BadValue, match="other things in it"):  # which would have been replaced
+        crossmatch_hats(catalogues / "s1", catalogues / "s2", 1.0, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def beside():
+    """Objects along the border of a cell of order 1: seen outside it by one survey, and inside by the other."""
+    nested = pytest.importorskip("cdshealpix.nested")
+    lon, lat = nested.vertices(np.array([17], dtype=np.uint64), 1, step=8)
+    shake = np.random.default_rng(0).normal(0, 0.3 / 3600, (2, lon.size))
+    one, other = (Observation.of(range(lon.size), lon.deg.ravel(), lat.deg.ravel() + dec) for dec in shake)
+    return one.take(cells(one, 1) != 17), other.take(cells(other, 1) == 17)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_pairs_across_the_end_of_a_survey_are_found(beside, lsdb, tmp_path):
+    """Where the right catalogue has no partition, only its margin can tell of objects next to it."""
+    left, right = beside
+    found = nearest(left, right, 2.0)
+    assert len(found) >= 3
+    write_hats(left, tmp_path / "left", max_rows=5)
+    write_hats(right, tmp_path / "right", max_rows=5)
+    assert crossmatch_hats(tmp_path / "left", tmp_path / "right", 2.0, tmp_path / "out") == len(found)
+    far = Observation.of(["far"], [100.0], [50.0])
+    write_hats(concatenate([left, far]), tmp_path / "l2", max_rows=5)
+    write_hats(concatenate([right, far]), tmp_path / "r2", max_rows=5)
+    assert crossmatch_hats(tmp_path / "l2", tmp_path / "r2", 2.0, tmp_path / "out2") == len(found) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_surveys_without_common_sky_are_refused(lsdb, tmp_path):
+    for name, ra in (("a", 10.0), ("b", 200.0)):
+        write_hats(Observation.of(["x"], [ra], [5.0]), tmp_path / name)
+    with pytest.raises(ObservationError, match="no sky in common"):
+        crossmatch_hats(tmp_path / "a", tmp_path / "b", 1.0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -172,7 +172,7 @@ def _load_folder(folder: Path) -> nn.Module:
         model, codecs = config["model"], config["codecs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptFile(
-            f"{folder}/config.json: {type(error).__name__} {error}", want="a config.json written by omnisky.save"
+            f"{folder}/config.json: {type(error).__name__} {error}", want="a config.json written by model.store.save"
         ) from error
     built = unpack(model).build()
     fill(built, read_weights(folder / "model.safetensors"), folder)

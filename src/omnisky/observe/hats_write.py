@@ -5,7 +5,8 @@
         hats.properties, partition_info.csv
         dataset/_metadata, _common_metadata
         dataset/Norder=k/Dir=d/Npix=p.parquet
-    folder/NAME_10arcs/                     objects within 10″ of a partition, and not in it, for cross-matches
+    folder/NAME_10arcs/                     objects within 10″ of a partition, and not in it, for cross-matches; also of
+                                            empty cells, where another catalogue may have objects
 
 A partition is the largest cell with at most `max_rows` objects. Row groups are small, because a reader of Parquet must
 read whole ones. Format: IVOA Note "HATS" (2025), version 1.0. Columns are those of `observe.arrow`; LSDB shows tensors
@@ -55,6 +56,8 @@ class _Sorted:
     """by rising cell"""
     edges: Integer[np.ndarray, " edge"]
     """partition i has edges[i] … edges[i + 1] of the order"""
+    tiles: tuple[Partition, ...]
+    """the partitions and the empty cells between them: the whole sky, by rising cell"""
 
 
 def write_hats(
@@ -93,8 +96,8 @@ def write_hats(
         rows = order.order[order.edges[i] : order.edges[i + 1]]
         _write_partition(spilled, rows, folder / name / "dataset" / f"{partition.path}.parquet", row_group)
     beside = _margin(order, margin_arcsec)
-    for i, rows in beside.items():
-        path = folder / margin / "dataset" / f"{order.partitions[i].path}.parquet"
+    for tile, rows in beside.items():
+        path = folder / margin / "dataset" / f"{tile.path}.parquet"
         _write_partition(spilled, order.order[rows], path, row_group)
     about = {"hats_max_rows": limit, "hats_nrows": len(spilled), "dataproduct_type": "object"}
     _describe(folder / name, order.partitions, spilled, about)
@@ -104,7 +107,7 @@ def write_hats(
         "hats_primary_table_url": name,
         "hats_margin_threshold": margin_arcsec,
     }
-    _describe(folder / margin, [order.partitions[i] for i in beside], spilled, about)
+    _describe(folder / margin, list(beside), spilled, about)
     told = {"obs_collection": name, "hats_primary_table_url": name, "all_margins": margin, "default_margin": margin}
     _write_text(folder / _FINISHED, _as_properties(told))
     finish(scratch)
@@ -126,27 +129,29 @@ def _by_place(spilled: Files, limit: int, depth: int) -> _Sorted:
         )
     cell = column.to_numpy()
     order = np.argsort(cell, kind="stable")
-    partitions = tuple(_split(cell[order], limit, depth))
-    starts = np.searchsorted(cell[order], [one.first for one in partitions])
-    return _Sorted(order, cell[order], partitions, np.append(starts, len(order)))
+    tiles = tuple(_split(cell[order], limit, depth))
+    low, high = (
+        np.searchsorted(cell[order], ends) for ends in zip(*((t.first, t.last + 1) for t in tiles), strict=True)
+    )
+    held = np.flatnonzero(low < high)
+    return _Sorted(order, cell[order], tuple(tiles[i] for i in held), np.append(low[held], len(order)), tiles)
 
 
 def _split(cell: Integer[np.ndarray, " object"], limit: int, depth: int) -> Iterator[Partition]:
-    """The largest cells with at most `limit` of these (sorted) objects, or of order `depth`; none without objects."""
+    """The largest cells with at most `limit` of these (sorted) objects, or of order `depth`; they tile the sky."""
     waiting = [Partition(0, pixel) for pixel in reversed(range(12))]
     while waiting:
         one = waiting.pop()
         low, high = np.searchsorted(cell, [one.first, one.last + 1])
-        if low == high:
-            continue
         if high - low <= limit or one.order >= depth:
             yield one
         else:
             waiting += [Partition(one.order + 1, 4 * one.pixel + i) for i in (3, 2, 1, 0)]
 
 
-def _margin(order: _Sorted, margin_arcsec: float) -> dict[int, Integer[np.ndarray, " row"]]:
-    """partition → places (in the order) of objects of other partitions that are near it.
+def _margin(order: _Sorted, margin_arcsec: float) -> dict[Partition, Integer[np.ndarray, " row"]]:
+    """tile → places (in the order) of objects of other tiles that are near it. An empty one may be where another
+    catalogue has objects, whose matches across its border would be lost without a margin.
 
     Near is: in one of the eight neighbours of a cell of the partition, where cells are at least twice as wide as the
     margin. That is enough, as cells are nowhere narrower than 1/1.6 of their average.
@@ -156,21 +161,16 @@ def _margin(order: _Sorted, margin_arcsec: float) -> dict[int, Integer[np.ndarra
     depth = int(np.log2(_PIXEL_ARCSEC / (2 * margin_arcsec)))
     fine, which = np.unique(order.cell >> 2 * (DEPTH - depth), return_inverse=True)
     around = neighbours(fine.astype(np.uint64), depth).astype(np.int64).reshape(len(fine), -1)
-    first = np.array([one.first for one in order.partitions])
-    last = np.array([one.last for one in order.partitions])
-    start = around << 2 * (DEPTH - depth)
-    of = np.maximum(np.searchsorted(first, start, side="right") - 1, 0)
-    there = (around >= 0) & (first[of] <= start) & (start <= last[of])
-    own = np.searchsorted(first, fine << 2 * (DEPTH - depth), side="right") - 1
-    there &= of != own[:, None]
-    cells, at = np.nonzero(there)
+    first = np.array([one.first for one in order.tiles])
+    of, own = (np.searchsorted(first, one << 2 * (DEPTH - depth), side="right") - 1 for one in (around, fine))
+    cells, at = np.nonzero((around >= 0) & (of != own[:, None]))
     pairs = np.unique(np.stack([of[cells, at], cells], axis=1), axis=0)
     near: dict[int, list[np.ndarray]] = {}
     by_cell = np.argsort(which, kind="stable")  # already sorted: cells rise with the order
     edges = np.searchsorted(which[by_cell], np.arange(len(fine) + 1))
-    for partition, one in pairs.tolist():
-        near.setdefault(partition, []).append(by_cell[edges[one] : edges[one + 1]])
-    return {partition: np.sort(np.concatenate(rows)) for partition, rows in near.items()}
+    for tile, one in pairs.tolist():
+        near.setdefault(tile, []).append(by_cell[edges[one] : edges[one + 1]])
+    return {order.tiles[tile]: np.sort(np.concatenate(rows)) for tile, rows in near.items()}
 
 
 def _rows_in(size: int, spilled: Files) -> int:

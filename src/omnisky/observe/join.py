@@ -1,18 +1,19 @@
 """Several surveys' measurements of the same objects as one: rows from a match, columns from everybody.
 
-found = crossmatch(desi, legacy, 1.0, pairs=mutual)
-both = joined(desi, legacy, found)              # both["spectrum"], both["image"], both["match_legacysurvey"]
-more = join(desi, legacy, found, keep_left=True)  # the same as a Source: rows are fetched when asked for
-many = star({"gaia": gaia, "hsc": hsc, "sdss": sdss}, 1.0)
+    found = crossmatch(desi, legacy, 1.0, pairs=mutual)
+    both = joined(desi, legacy, found)              # both["spectrum"], both["image"], both["match_legacysurvey"]
+    more = join(desi, legacy, found, keep_left=True)  # the same as a Source: rows are fetched when asked for
+    many = star({"gaia": gaia, "hsc": hsc, "sdss": sdss}, 1.0)
+
+A Source can be written: `write_shards(more, "matched/")`, or `write_hats`. `observe.matched` does all of it for files.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,26 +22,9 @@ from jaxtyping import Bool, Float, Int64, Integer
 from omnisky.errors import BadValue
 from omnisky.observe.loader import Source
 from omnisky.observe.match import Association, Pairs, Places, mutual
-from omnisky.observe.types import Observation, Part
-from omnisky.storage import atomic
+from omnisky.observe.types import Counterpart, Observation, Part
 
-_GRIDS = ("wavelength_aa", "time_mjd")
-"""fields that keep rising also in rows that hold nothing"""
 _ALONE = -1
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Counterpart(Part):
-    """Who the object is in one survey. `present` is False where that survey has no match."""
-
-    object_id: np.ndarray
-    """the survey's own id; empty where there is none"""
-    ra: Float[np.ndarray, " object"]
-    """deg, ICRS, by this survey; NaN where there is none"""
-    dec: Float[np.ndarray, " object"]
-    """deg, ICRS, by this survey; NaN where there is none"""
-    separation_arcsec: Float[np.ndarray, " object"]
-    """arcsec from the object's place in the first survey; NaN where that or this has none"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,8 +44,18 @@ class Joined:
 
     def __init__(self, arms: Mapping[str, _Arm]) -> None:
         self._arms = dict(arms)
-        held = Counter(part for arm in self._arms.values() for part in _take(arm.source, np.zeros(0, int)).parts)
-        self._shared = {part for part, surveys in held.items() if surveys > 1}
+        held = {survey: tuple(_take(arm.source, np.zeros(0, int)).parts) for survey, arm in self._arms.items()}
+        shared = {part for part, surveys in Counter(sum(held.values(), ())).items() if surveys > 1}
+        self._names = {
+            survey: {part: f"{part}_{survey}" if part in shared else part for part in parts}
+            for survey, parts in held.items()
+        }
+        called = Counter([f"match_{survey}" for survey in held])
+        called.update(name for names in self._names.values() for name in names.values())
+        twice = tuple(name for name, times in called.items() if times > 1)
+        if twice:
+            hint = 'join(…, names=("…", "…")), other names for the surveys'
+            raise BadValue("two parts of one name", saw=twice, want="each once", hint=hint)
 
     @property
     def surveys(self) -> tuple[str, ...]:
@@ -73,18 +67,24 @@ class Joined:
     def take(self, index: Any) -> Observation:
         """The chosen matches with all that was measured of them, in the order asked for."""
         parts: dict[str, Part] = {}
-        first: Counterpart | None = None
+        who: list[Counterpart] = []
         for survey, arm in self._arms.items():
             row = arm.row[index]
             there = row >= 0
             seen = _take(arm.source, row[there])
-            who = _counterpart(seen, there, arm.separation_arcsec[index])
-            first = who if first is None else _either(first, who)
-            parts[f"match_{survey}"] = who
-            for name, part in seen.parts.items():
-                parts[f"{name}_{survey}" if name in self._shared else name] = _spread(part, there)
-        assert first is not None
-        return Observation(first.object_id, first.ra, first.dec, parts)
+            who.append(_counterpart(seen, there, arm.separation_arcsec[index]))
+            parts[f"match_{survey}"] = who[-1]
+            parts |= {self._names[survey][name]: _spread(part, there) for name, part in seen.parts.items()}
+        return _placed(who, parts)
+
+    def catalogue(self) -> Observation:
+        """Ids and positions of all matches, and no parts."""
+        who = []
+        for arm in self._arms.values():
+            there = arm.row >= 0
+            seen = Places.of(arm.source).take(arm.row[there])
+            who.append(_counterpart(seen, there, arm.separation_arcsec))
+        return _placed(who, {})
 
 
 def join(
@@ -161,39 +161,6 @@ def star(
     return Joined({names[0]: _anchor(surveys[names[0]], chosen), **others})
 
 
-def write_pairs(path: str | Path, left: Source, right: Source, found: Association) -> None:
-    """A match as a table, one line a pair: ids, rows, positions (deg) and separation_arcsec. Parquet, or .csv.
-
-    Raises BadValue (another suffix), StorageError.
-    """
-    path = Path(path)
-    if path.suffix not in (".parquet", ".csv"):
-        raise BadValue("format of the table", saw=path.name, want="a name that ends in .parquet or .csv")
-    columns: dict[str, np.ndarray] = {}
-    for side, source, row in (("left", left, found.left_row), ("right", right, found.right_row)):
-        at = Places.of(source)
-        columns |= {f"{side}_id": at.object_id[row], f"{side}_row": row}
-        columns |= {f"{side}_ra": at.ra[row], f"{side}_dec": at.dec[row]}
-    columns["separation_arcsec"] = found.separation_arcsec
-    with atomic(path) as draft:
-        if path.suffix == ".csv":
-            with draft.open("w", newline="", encoding="utf-8") as file:
-                lines = csv.writer(file)
-                lines.writerow(columns)
-                lines.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-            return
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        unit = {name: b"deg" for name in columns if name.endswith(("_ra", "_dec"))} | {"separation_arcsec": b"arcsec"}
-        arrays = {name: pa.array(column) for name, column in columns.items()}
-        schema = pa.schema(
-            pa.field(name, array.type, metadata={b"unit": unit[name]} if name in unit else None)
-            for name, array in arrays.items()
-        )
-        pq.write_table(pa.table(list(arrays.values()), schema=schema), draft, compression="zstd")
-
-
 # --- rows ---------------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +196,12 @@ def _counterpart(
     return Counterpart(object_id=ids, ra=ra, dec=dec, separation_arcsec=apart, present=there)
 
 
+def _placed(who: list[Counterpart], parts: Mapping[str, Part]) -> Observation:
+    """Where the first survey that has the object sees it, and by its name."""
+    first = reduce(_either, who)
+    return Observation(first.object_id, first.ra, first.dec, parts)
+
+
 def _either(first: Counterpart, second: Counterpart) -> Counterpart:
     """The first where it knows the object, else the second."""
     known = first.there()
@@ -251,10 +224,8 @@ def _spread(part: Part, there: Bool[np.ndarray, " object"]) -> Part:
 
 
 def _filled(name: str, value: np.ndarray, there: Bool[np.ndarray, " object"]) -> np.ndarray:
-    """NaN, 0, False or empty text in the rows that hold nothing; inverse variances 0; grids as in the first row."""
+    """NaN, 0, False or empty text in the rows that hold nothing; inverse variances 0. As `observe.arrow` reads them."""
     blank = np.nan if value.dtype.kind == "f" and name != "ivar" else np.zeros((), value.dtype)
     full = np.full((len(there), *value.shape[1:]), blank, dtype=value.dtype)
     full[there] = value
-    if name in _GRIDS and len(value):
-        full[~there] = value[0]
     return full

@@ -29,6 +29,15 @@ class Source(Protocol):
     def take(self, index: Any) -> Observation: ...
 
 
+def blocks(source: Source, size: int = 256) -> Iterator[Observation]:
+    """All rows in their order, `size` at a time, so that no more is in memory; without rows, one empty block."""
+    if isinstance(source, Observation):
+        yield source
+        return
+    for start in range(0, max(len(source), 1), size):
+        yield source.take(slice(start, min(start + size, len(source))))
+
+
 @runtime_checkable
 class Ordered(Source, Protocol):
     """A source that says itself which of its rows a pass reads, and in which order."""

@@ -3,6 +3,7 @@
     found = crossmatch(desi, legacy, 1.0)               # of every left object, the nearest right one within 1″
     found = crossmatch(desi, legacy, 1.0, pairs=mutual)   # one to one: each is the other's nearest
     found = crossmatch(desi, legacy, 3.0, pairs=all_pairs)
+    found = crossmatch(gaia, sdss, 1.0, epoch_yr=2000.0)  # after Gaia's stars have been moved to where they were then
 
 Positions become unit vectors, for which the sky has no borders, and a k-d tree finds neighbours by their chord
 2 sin(r/2). Only rows and separations come back; `observe.join` gathers the measurements. For catalogues that do not fit
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
 from omnisky.errors import BadValue, MissingModality, ObservationError
-from omnisky.observe.loader import Source
+from omnisky.observe.loader import Source, blocks
 from omnisky.observe.motion import Motion, moved, unit_vectors
 from omnisky.observe.types import Observation
 
@@ -27,7 +28,6 @@ HALF_TURN_ARCSEC = 180 * 3600.0
 MOST_PAIRS = 500_000_000
 """more than these would take over 20 GB: a radius in the wrong unit, or a job for `observe.match_hats`"""
 
-_READ_AHEAD = 4096
 _IN_CACHE = 5000
 _LEAF_ORDER = 14
 """HealPix order by which queries are sorted: cells of 13″, so that neighbours ask for the same leaf of the tree"""
@@ -53,19 +53,21 @@ class Association:
             separation_arcsec=self.separation_arcsec[index],
         )
 
-    def summary(self, left: int, right: int) -> dict[str, float | int | None]:
-        """In numbers, for people and for JSON; `left` and `right` are how many objects the sides have."""
+    def summary(self) -> dict[str, float | int | None]:
+        """In numbers, for people and for JSON."""
         apart = self.separation_arcsec[np.isfinite(self.separation_arcsec)]
         middle, most = (float(np.quantile(apart, q)) for q in (0.5, 0.95)) if len(apart) else (None, None)
         return {
-            "left_objects": left,
-            "right_objects": right,
             "pairs": len(self),
             "left_matched": len(np.unique(self.left_row)),
             "right_matched": len(np.unique(self.right_row)),
             "median_arcsec": middle,
             "within_95_percent_arcsec": most,
         }
+
+    def histogram(self, radius_arcsec: float, bins: int = 10) -> Int64[np.ndarray, " bin"]:
+        """Pairs by separation, in equal steps from 0 to the radius. Chance alone makes counts that rise in a line."""
+        return np.histogram(self.separation_arcsec, bins, (0, radius_arcsec))[0].astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,18 +83,13 @@ class Places:
     @classmethod
     def of(cls, source: Source | Places) -> Places:
         """From a source that holds them in memory or reads them alone (`catalogue()`); else all rows are read once."""
+        if isinstance(source, Places):
+            return source
         if not isinstance(source, Observation) and hasattr(source, "catalogue"):
             source = source.catalogue()
-        held: list[Any] = [getattr(source, name, None) for name in ("object_id", "ra", "dec")]
-        if all(isinstance(one, np.ndarray) for one in held):
-            object_id, ra, dec = held
-        else:
-            starts = range(0, max(len(source), 1), _READ_AHEAD)
-            read = [source.take(np.arange(at, min(at + _READ_AHEAD, len(source)))) for at in starts]
-            object_id, ra, dec = (
-                np.concatenate([getattr(one, name) for one in read]) for name in ("object_id", "ra", "dec")
-            )
-        return cls(object_id=object_id, ra=np.asarray(ra, np.float64), dec=np.asarray(dec, np.float64))
+        held = [(seen.object_id, seen.ra, seen.dec) for seen in blocks(source)]
+        object_id, ra, dec = held[0] if len(held) == 1 else map(np.concatenate, zip(*held, strict=True))
+        return cls(object_id=object_id, ra=ra, dec=dec)
 
     def __len__(self) -> int:
         return len(self.ra)
@@ -123,15 +120,23 @@ def crossmatch(
 ) -> Association:
     """The pairs of objects within `radius_arcsec` of each other; `pairs` chooses which, `nearest` if not given.
 
-    With `epoch_yr` (Julian year) objects are moved there first: by the motions given, else by those in the sides' own
-    columns (see `Motion.of`). Objects without a position (NaN) match nobody. Raises BadValue (radius, epoch),
-    ObservationError (positions that are none), MissingModality (no motion on either side).
+    With `epoch_yr` (Julian year) each side is moved there first: by the motion given for it, else by its own columns
+    (see `Motion.of`), else not at all. Objects without a position (NaN) match nobody. Raises BadValue (radius, epoch),
+    ObservationError (positions that are none), MissingModality (no motion on either side, or no epoch beside one).
     """
-    motions = _motions(left, right, epoch_yr, left_motion, right_motion)
+    checked_radius(radius_arcsec)
     sides = [Places.of(left), Places.of(right)]
+    motions = _motions(left, right, epoch_yr, left_motion, right_motion)
     if epoch_yr is not None:
         sides = [side if how is None else side.moved(how, epoch_yr) for side, how in zip(sides, motions, strict=True)]
     return (pairs or nearest)(sides[0], sides[1], radius_arcsec)
+
+
+def checked_radius(radius_arcsec: float) -> float:
+    """The radius, if it is one. Raises BadValue."""
+    if not 0 < radius_arcsec <= HALF_TURN_ARCSEC:
+        raise BadValue("radius_arcsec", saw=radius_arcsec, want=f"0 < radius ≤ {HALF_TURN_ARCSEC:.0f} arcsec (180°)")
+    return float(radius_arcsec)
 
 
 def nearest(left: Source, right: Source, radius_arcsec: float) -> Association:
@@ -140,13 +145,13 @@ def nearest(left: Source, right: Source, radius_arcsec: float) -> Association:
     Of right objects at the very same distance, the first row.
     """
     here, there = _Sky.of(left), _Sky.of(right)
-    return _pairs(here, there, _nearest(here.vectors, there.vectors, _checked(radius_arcsec)), radius_arcsec)
+    return _pairs(here, there, _nearest(here.vectors, there.vectors, checked_radius(radius_arcsec)), radius_arcsec)
 
 
 def mutual(left: Source, right: Source, radius_arcsec: float) -> Association:
     """One to one: pairs of which each is the other's nearest. The same pairs whichever side is called left."""
     here, there = _Sky.of(left), _Sky.of(right)
-    out = _nearest(here.vectors, there.vectors, _checked(radius_arcsec))
+    out = _nearest(here.vectors, there.vectors, checked_radius(radius_arcsec))
     asked, inverse = np.unique(out.right, return_inverse=True)
     back = _nearest(there.vectors[asked], here.vectors, radius_arcsec)
     answer = np.full(len(asked), -1)
@@ -161,7 +166,7 @@ def all_pairs(left: Source, right: Source, radius_arcsec: float) -> Association:
     Raises BadValue where that would be more than `MOST_PAIRS`.
     """
     here, there = _Sky.of(left), _Sky.of(right)
-    reach = _reach(_checked(radius_arcsec))
+    reach = _reach(checked_radius(radius_arcsec))
     if not len(here.row) or not len(there.row):
         return _pairs(here, there, _Candidates(np.zeros(0, int), np.zeros(0, int)), radius_arcsec)
     theirs = _tree(there.vectors)
@@ -206,18 +211,16 @@ def _motions(
     if epoch_yr is None and any(given):
         hint = "crossmatch(gaia, sdss, 1.0, epoch_yr=2000.0, left_motion=Motion.of(gaia))"
         raise BadValue("epoch_yr", saw="a motion and no epoch", want="both", hint=hint)
-    if epoch_yr is None or any(given):
+    if epoch_yr is None:
         return given
-    own = []
-    for side in (left, right):
-        try:
-            own.append(Motion.of(side) if isinstance(side, Observation) else None)
-        except MissingModality:
-            own.append(None)
-    if not any(own):
+    told = [
+        how or (None if isinstance(side, Places) else Motion.told_by(side))
+        for side, how in zip((left, right), given, strict=True)
+    ]
+    if not any(told):
         hint = "left_motion=Motion(pm_ra_cosdec=…, pm_dec=…, epoch_yr=…)"
         raise MissingModality("no proper motions", saw="none on either side", want="pmra, pmdec, ref_epoch", hint=hint)
-    return own[0], own[1]
+    return told[0], told[1]
 
 
 # --- on the sphere ------------------------------------------------------------------------------------------------
@@ -234,11 +237,12 @@ class _Sky:
     def of(cls, source: Source) -> _Sky:
         at = Places.of(source)
         known = ~(np.isnan(at.ra) | np.isnan(at.dec))
-        wrong = known & ~(np.isfinite(at.ra) & (abs(at.dec) <= 90))
+        wrong = known & ~((at.ra >= -180) & (at.ra <= 360) & (abs(at.dec) <= 90))
         if wrong.any():
             i = int(np.flatnonzero(wrong)[0])
             saw = f"{wrong.sum()} objects, first row {i}: ra {at.ra[i]}, dec {at.dec[i]}"
-            raise ObservationError("positions off the sky", saw=saw, want="finite, dec −90 … 90 deg; NaN if not known")
+            want = "ra −180 … 360, dec −90 … 90 deg; NaN if not known"
+            raise ObservationError("positions off the sky", saw=saw, want=want)
         row = np.flatnonzero(known).astype(np.int64)
         return cls(row, unit_vectors(at.ra[row], at.dec[row]))
 
@@ -255,12 +259,6 @@ def _separation(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Flo
     """arcsec between unit vectors; exact to rounding from 0 to 180° (Kahan 2006, "How futile …", §12)."""
     half = np.arctan2(np.linalg.norm(a - b, axis=1), np.linalg.norm(a + b, axis=1))
     return np.degrees(2 * half) * 3600
-
-
-def _checked(radius_arcsec: float) -> float:
-    if not 0 < radius_arcsec <= HALF_TURN_ARCSEC:
-        raise BadValue("radius_arcsec", saw=radius_arcsec, want=f"0 < radius ≤ {HALF_TURN_ARCSEC:.0f} arcsec (180°)")
-    return float(radius_arcsec)
 
 
 def _reach(radius_arcsec: float) -> float:

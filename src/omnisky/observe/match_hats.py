@@ -1,6 +1,7 @@
 """Cross-match of catalogues that do not fit into memory: HATS folders, partition by partition, by LSDB (extra "hats").
 
-The same pairs as `observe.match.nearest`, written as they are found. Runs on this machine's threads; inside
+The same pairs as `observe.match.nearest`, written as they are found; of right objects at the very same place LSDB may
+choose another. Runs on this machine's threads; inside
 `with dask.distributed.Client(…):` it runs on that cluster. Plan for some five seconds of compilation in each process.
 """
 
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omnisky.errors import BadValue, CorruptFile, MissingExtra, MissingModality, ObservationError
-from omnisky.observe.match import HALF_TURN_ARCSEC
+from omnisky.observe.match import checked_radius
 from omnisky.storage import atomic
 
 
@@ -22,11 +23,13 @@ def crossmatch_hats(
     `left` and `right` are HATS catalogues or collections (folder or address); only ids and positions are read. `out`
     becomes a HATS catalogue with the columns object_id_left, ra_left, dec_left, object_id_right, ra_right, dec_right
     (deg) and _dist_arcsec. Borders of partitions are bridged by the right side's margin, which must reach as far as
-    the radius. Raises MissingExtra, BadValue (radius), MissingModality (no such column), ObservationError (margin),
-    CorruptFile, StorageError.
+    the radius. Raises MissingExtra, BadValue (radius, a folder in use), MissingModality (no such column),
+    ObservationError (margin, no sky in common), CorruptFile, StorageError.
     """
-    if not 0 < radius_arcsec <= HALF_TURN_ARCSEC:
-        raise BadValue("radius_arcsec", saw=radius_arcsec, want=f"0 < radius ≤ {HALF_TURN_ARCSEC:.0f} arcsec (180°)")
+    checked_radius(radius_arcsec)
+    out = Path(out).expanduser()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise BadValue("out", saw=f"{out} with other things in it", want="a new or empty folder")
     try:
         import lsdb
     except ImportError as error:
@@ -40,23 +43,28 @@ def crossmatch_hats(
             want=f"{radius_arcsec:g} arcsec or more",
             hint="a smaller radius, the sides exchanged, or the right catalogue written with a wider margin",
         )
-    found = sides[0].crossmatch(
-        sides[1],
-        radius_arcsec=radius_arcsec,
-        n_neighbors=1,
-        require_right_margin=True,
-        suffixes=("_left", "_right"),
-        suffix_method="all_columns",
-    )
+    try:
+        found = sides[0].crossmatch(
+            sides[1],
+            radius_arcsec=radius_arcsec,
+            n_neighbors=1,
+            require_right_margin=True,
+            suffixes=("_left", "_right"),
+            suffix_method="all_columns",
+        )
+    except RuntimeError as error:
+        if "do not overlap" not in str(error):
+            raise
+        raise ObservationError(f"{left} and {right} have no sky in common", saw="no partition of both") from error
     with atomic(out) as draft:
         found.write_catalog(
             draft,
-            catalog_name=Path(out).name,
+            catalog_name=out.name,
             as_collection=False,
             progress_bar=False,
             error_if_empty=False,
         )
-    return int(lsdb.open_catalog(out).hc_structure.catalog_info.total_rows)
+    return int(lsdb.open_catalog(out).hc_structure.catalog_info.total_rows or 0)
 
 
 def _opened(lsdb: Any, path: str | Path, object_id: str) -> Any:

@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from omnisky.errors import BadValue, MissingModality, ObservationError
-from omnisky.observe.types import Observation, Scalars
+from omnisky.observe.loader import Source, blocks
+from omnisky.observe.types import Labels, Observation, Scalars
 
 _RADIANS_PER_MAS = np.pi / 180 / 3600e3
+_EAST, _NORTH, _EPOCH = ("pm_ra_cosdec", "pmra"), ("pm_dec", "pmdec"), ("epoch_yr", "ref_epoch")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,24 +28,32 @@ class Motion:
     """Julian year of the position, e.g. 2016.0 (Gaia DR3)"""
 
     @classmethod
-    def of(cls, seen: Observation) -> Self:
-        """From the columns of any Scalars called as in Gaia (pmra, pmdec, ref_epoch) or as the fields here.
+    def of(cls, source: Source, *, epoch_yr: float | None = None) -> Self:
+        """From columns called as in Gaia (pmra, pmdec, ref_epoch) or as the fields here, of any Scalars or Labels.
 
-        Raises MissingModality where a column is missing or never measured, ObservationError for another unit.
+        `epoch_yr` is for catalogues that have no column of it. Raises MissingModality where a column is missing or
+        never measured, ObservationError for another unit.
         """
-        east = _column(seen, ("pm_ra_cosdec", "pmra"), "mas/yr")
-        north = _column(seen, ("pm_dec", "pmdec"), "mas/yr")
-        epoch = _column(seen, ("epoch_yr", "ref_epoch"), "yr")
-        if not (np.isfinite(east) & np.isfinite(north) & np.isfinite(epoch)).any() and len(seen):
+        held = [
+            (_column(seen, _EAST, "mas/yr"), _column(seen, _NORTH, "mas/yr"), _epoch(seen, epoch_yr))
+            for seen in blocks(source)
+        ]
+        east, north, epoch = (np.concatenate(column) for column in zip(*held, strict=True))
+        if len(east) and not np.isfinite(east + north + epoch).any():
             raise MissingModality("no object has a proper motion", saw="NaN in every row", want="mas/yr and an epoch")
         return cls(pm_ra_cosdec=east, pm_dec=north, epoch_yr=epoch)
 
+    @classmethod
+    def told_by(cls, source: Source) -> Motion | None:
+        """The same; None where the source has no column of proper motion at all."""
+        return cls.of(source) if _found(next(blocks(source)), (*_EAST, *_NORTH)) else None
+
 
 def moved(seen: Observation, motion: Motion, to_yr: float) -> Observation:
-    """The same objects where they were, or will be, at Julian year `to_yr`: straight lines in space, at constant speed.
+    """The same objects, without their parts, where they were or will be at Julian year `to_yr`.
 
-    Exact on the sphere, also at the poles (Hipparcos catalogue, ESA SP-1200, vol. 1, §1.5.5, eq. 1.5.22 without
-    radial velocity). Objects without proper motion or epoch stay.
+    Straight lines in space at constant speed; exact on the sphere, also at the poles (Hipparcos catalogue, ESA SP-1200,
+    vol. 1, §1.5.5, eq. 1.5.22 without radial velocity). Objects without proper motion or epoch stay.
     """
     if not np.isfinite(to_yr) or not 1000 < to_yr < 4000:
         raise BadValue("epoch", saw=to_yr, want="a Julian year such as 2016.0", hint="MJD 57388.5 is 2016.0")
@@ -59,32 +69,59 @@ def moved(seen: Observation, motion: Motion, to_yr: float) -> Observation:
     north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=1)
     step = (motion.pm_ra_cosdec[known, None] * east + motion.pm_dec[known, None] * north) * _RADIANS_PER_MAS
     x, y, z = (unit_vectors(seen.ra[known], seen.dec[known]) + step * years[known, None]).T
-    new_ra, new_dec = seen.ra.copy(), seen.dec.copy()
+    new_ra, new_dec = (np.array(one, dtype=np.float64) for one in (seen.ra, seen.dec))
     new_ra[known] = np.degrees(np.arctan2(y, x)) % 360
+    new_ra[new_ra == 360] = 0  # what a hair below 0 becomes
     new_dec[known] = np.degrees(np.arctan2(z, np.hypot(x, y)))
-    return Observation(seen.object_id, new_ra, new_dec, seen.parts)
+    return Observation(seen.object_id, new_ra, new_dec)  # the columns tell of the old epoch: who kept them moved twice
 
 
 def unit_vectors(ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
     """Towards right ascension and declination in degrees."""
+    ra, dec = (np.asarray(one, dtype=np.float64) for one in (ra, dec))  # float32 is good to 0.1 arcsec, and stays so
     ra, dec = np.radians(ra % 360), np.radians(dec)  # 360 and 0 to the same bits
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
 
 
+def _epoch(seen: Observation, told: float | None) -> Float[np.ndarray, " object"]:
+    if told is not None:
+        return np.full(len(seen), float(told))
+    try:
+        return _column(seen, _EPOCH, "yr")
+    except MissingModality as error:
+        hint = "Motion.of(…, epoch_yr=2016.0), where the catalogue's paper says it (2016.0: Gaia DR3)"
+        raise MissingModality("no epoch of the positions", saw=error.saw, want=error.want, hint=hint) from error
+
+
+def _found(seen: Observation, names: tuple[str, ...]) -> tuple[np.ndarray, str] | None:
+    """The first column of one of these names, and its unit. A year such as 2016 is a whole number, and so a Label."""
+    for part in seen.parts.values():
+        if not isinstance(part, Scalars | Labels):
+            continue
+        for i, name in enumerate(_names(part)):
+            if name.lower() in names:
+                unit = part.units[i] if isinstance(part, Scalars) and part.units else ""
+                return np.where(part.there(), part[name].astype(np.float64), np.nan), unit
+    return None
+
+
+def _names(part: Scalars | Labels) -> tuple[str, ...]:
+    """Of the columns of numbers."""
+    if isinstance(part, Scalars):
+        return part.names
+    return tuple(name for name, values in part.columns.items() if values.dtype.kind in "iu")
+
+
 def _column(seen: Observation, names: tuple[str, ...], unit: str) -> Float[np.ndarray, " object"]:
-    """A column of any Scalars by one of its names, in `unit`."""
+    """A column by one of its names, in `unit`."""
     from astropy import units
 
-    tables = [part for part in seen.parts.values() if isinstance(part, Scalars)]
-    for table in tables:
-        for i, name in enumerate(table.names):
-            if name.lower() not in names:
-                continue
-            told = table.units[i] if table.units else ""
-            try:
-                factor = units.Unit(told).to(unit) if told else 1.0
-            except (ValueError, TypeError) as error:  # astropy's UnitConversionError is a TypeError
-                raise ObservationError(f"column {name}", saw=f"unit {told!r}", want=unit) from error
-            return np.where(table.there(), table.values[:, i].astype(np.float64) * factor, np.nan)
-    held = tuple(name for table in tables for name in table.names)
-    raise MissingModality("no such column", saw=held, want=" or ".join(names))
+    found = _found(seen, names)
+    if found is None:
+        held = [name for part in seen.parts.values() if isinstance(part, Scalars | Labels) for name in _names(part)]
+        raise MissingModality("no such column", saw=tuple(held), want=" or ".join(names))
+    values, told = found
+    try:
+        return values * (units.Unit(told).to(unit) if told else 1.0)
+    except (ValueError, TypeError) as error:  # astropy's UnitConversionError is a TypeError
+        raise ObservationError(f"column {names[-1]}", saw=f"unit {told!r}", want=unit) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,10 @@ class Parquet(Choosing):
         names = [name for name in self.schema.names if name in self._needed]
         empty = self.schema.empty_table().select(names)
         return self._observation(pa.concat_tables(tables) if tables else empty)
+
+    def catalogue(self) -> Observation:
+        """Ids and positions of all objects, and no parts."""
+        return replace(self, parts=(), columns=()).read()
 
     # --- what there is ---
 

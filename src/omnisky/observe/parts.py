@@ -346,6 +346,20 @@ class Neighbours(Part):
         return self.values[:, :, self.names.index(name)]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counterpart(Part):
+    """Who the object is in one survey (see `observe.join`). `present` is False where that survey has no match."""
+
+    object_id: np.ndarray
+    """the survey's own id; empty where there is none"""
+    ra: Float[np.ndarray, " object"]
+    """deg, ICRS, by this survey; NaN where there is none"""
+    dec: Float[np.ndarray, " object"]
+    """deg, ICRS, by this survey; NaN where there is none"""
+    separation_arcsec: Float[np.ndarray, " object"]
+    """arcsec from the object's place in the first survey; NaN where that or this has none"""
+
+
 def _grown(values: np.ndarray, axis: int, more: int, fill: float) -> np.ndarray:
     """`more` further entries on this axis: False, 0, or `fill` where there are fractions."""
     number = fill if values.dtype.kind == "f" else 0

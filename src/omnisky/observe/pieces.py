@@ -58,6 +58,11 @@ class Files:
             self._views(file).copy(rows[at] - self.starts[file], frame, at)
         return frame.observation()
 
+    def catalogue(self) -> Observation:
+        """Ids and positions of all objects, and no parts."""
+        ids, ra, dec = (self.core(name) for name in ("object_id", "ra", "dec"))
+        return Observation(np.asarray(ids.to_pylist(), dtype=np.str_), ra.to_numpy(), dec.to_numpy())
+
     def core(self, name: str) -> pa.ChunkedArray:
         """One of the columns that every file has: object_id, ra, dec, _healpix_29."""
         return pa.chunked_array([self._views(i).batch.column(name) for i in range(len(self.paths))])

@@ -174,7 +174,9 @@ def _shards(path: Path, asked: _Asked) -> Scan:
 
 
 def _are_shards(path: Path) -> bool:
-    return (path / "manifest.json").exists() and any(path.glob("shard-*.arrow"))
+    from omnisky.observe.shards import is_shards
+
+    return is_shards(path)
 
 
 def _catalogue(path: Path) -> Observation:

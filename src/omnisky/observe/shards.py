@@ -95,6 +95,11 @@ def scan_shards(
     return Rows(opened, parts, columns)
 
 
+def is_shards(folder: Path) -> bool:
+    """True for folders that `write_shards` made and finished."""
+    return (folder / _MANIFEST).exists() and any(folder.glob("shard-*.arrow"))
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     if not path.exists():

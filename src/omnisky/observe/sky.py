@@ -5,10 +5,12 @@ lies in one cell lies on one side, in every survey. Two things may still straddl
 that two surveys see at slightly different places, and two cut-outs that share pixels. Against both there is a guard
 band: `splits(seen, shares, guard_arcsec=r)` calls "border" whoever has another side's sky within r. Of what is left, no
 two objects on different sides are within 2r, whatever the surveys, with no match needed and none remembered. So r is
-the radius of the match (1 arcsec costs 0.1 % of the objects) or the side of a cut-out (42 arcsec: 4 %; 300: 31 %).
+the radius of the match (1 arcsec, as if not told, costs 0.1 % of the objects) or the side of a cut-out (42 arcsec: 4 %;
+300: 31 %). Those at the border belong to no side: a twin of theirs, beyond the guard, is in use.
 
 Where nobody may be lost, move matched objects to their anchor survey's place first, with `on_anchor`. (Groups made by
 chaining matches together would also stay on one side, but another survey can join two groups and move both.)
+An object without a position goes by its id alone: what another survey sees of it may lie on another side.
 """
 
 from __future__ import annotations
@@ -19,55 +21,61 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
-from omnisky.errors import BadValue
+from omnisky.errors import BadValue, ObservationError
 from omnisky.observe.match import Association
 from omnisky.observe.types import Observation
 
 SPLIT_DEPTH = 6
 """HealPix order of the cells that are held out together: 0.9° across, wider than any cut-out"""
 BORDER = "border"
-"""the side of objects that are too close to another one"""
+"""what objects that are too close to another side are called instead of by theirs"""
+GUARD_ARCSEC = 1.0
+"""wide enough for matches within 2 arcsec"""
 
 _NARROWEST_RAD = 0.66
 """rad × 2^order: less than the smallest distance between opposite edges of a cell, which is 0.69 beside the poles"""
 
 
 def cells(seen: Observation, depth: int = SPLIT_DEPTH) -> Integer[np.ndarray, " object"]:
-    """The HealPix cell (nested, order `depth`) of each object; −1 where the position is not known."""
+    """The HealPix cell (nested, order `depth`) of each object; −1 where the position is not known.
+
+    Raises ObservationError for a declination beyond a pole.
+    """
     from astropy import units as u
     from astropy.coordinates import Latitude, Longitude
     from cdshealpix.nested import lonlat_to_healpix
 
     known = np.isfinite(seen.ra) & np.isfinite(seen.dec)
     found = np.full(len(seen), -1, dtype=np.int64)
+    if (abs(seen.dec[known]) > 90).any():
+        i = int(np.flatnonzero(known & (abs(seen.dec) > 90))[0])
+        saw, want = f"dec {seen.dec[i]} of {seen.object_id[i]}", "−90 … 90 deg; NaN if not known"
+        raise ObservationError("a position off the sky", saw=saw, want=want)
     if known.any():
         lon, lat = Longitude(seen.ra[known] * u.deg), Latitude(seen.dec[known] * u.deg)
         found[known] = lonlat_to_healpix(lon, lat, depth).astype(np.int64)
     return found
 
 
-def held_out(
-    seen: Observation, fraction: float, salt: str = "v1", *, guard_arcsec: float = 0.0
-) -> Bool[np.ndarray, " object"]:
+def held_out(seen: Observation, fraction: float, salt: str = "v1") -> Bool[np.ndarray, " object"]:
     """True for the objects kept away from training: whole cells of sky, or single objects where the sky is not known.
 
     Depends on each object's own cell (or id) and on `salt` alone, so new data moves nobody from one side to the other.
-    With a guard band, also those with held-out sky within `guard_arcsec`: what is left for training is clear of it.
+    For one survey: two sides leave no room for a border, so what several surveys see of an object wants `splits`.
     """
     if not 0 <= fraction <= 1:
         raise BadValue("fraction", saw=fraction, want="0 … 1")
-    sides = splits(seen, {"held out": fraction, "train": 1 - fraction}, salt=salt, guard_arcsec=guard_arcsec)
-    return sides != "train"
+    return splits(seen, {"held out": fraction, "train": 1 - fraction}, salt=salt, guard_arcsec=0) == "held out"
 
 
 def splits(
-    seen: Observation, shares: Mapping[str, float], *, salt: str = "v1", guard_arcsec: float = 0.0
+    seen: Observation, shares: Mapping[str, float], *, salt: str = "v1", guard_arcsec: float = GUARD_ARCSEC
 ) -> np.ndarray:
     """The side of each object, one of the names in `shares`: splits(seen, {"train": 0.8, "val": 0.1, "test": 0.1}).
 
-    A pure function of the object's cell (where the position is not known: of its id), of `shares` and `salt`. Objects
-    within `guard_arcsec` of another side's sky are "border", and some that are farther, see `clear`.
-    Raises BadValue where the shares do not add up to 1.
+    A pure function of the object's cell (where the position is not known: of its id), of `shares`, in whatever order,
+    and `salt`. Objects within `guard_arcsec` of another side's sky are "border", and some that are farther, see
+    `clear`; 0 means that nobody is. Raises BadValue where the shares do not add up to 1.
     """
     edges = _edges(shares)
     cell = cells(seen)
@@ -75,7 +83,7 @@ def splits(
     unique, inverse = np.unique(cell, return_inverse=True)
     lots = _lots(unique, salt)[inverse]
     lots[cell < 0] = [_lot(f"{salt}/id/{ids[i]}") for i in np.flatnonzero(cell < 0)]
-    names = np.asarray([*shares, BORDER])
+    names = np.asarray([*sorted(shares), BORDER])
     side = np.searchsorted(edges, lots, side="right")
     if guard_arcsec:
         side[~clear(seen, shares, guard_arcsec, salt=salt)] = len(shares)
@@ -122,8 +130,8 @@ def on_anchor(anchor: Observation, seen: Observation, found: Association) -> Obs
 
 
 def _edges(shares: Mapping[str, float]) -> Float[np.ndarray, " share"]:
-    """Where each share ends between 0 and 1, without the last."""
-    sizes = list(shares.values())
+    """Where each share ends between 0 and 1, by name, without the last."""
+    sizes = [shares[name] for name in sorted(shares)]
     if not all(0 <= size <= 1 for size in sizes) or abs(sum(sizes) - 1) > 1e-9 or BORDER in shares or "" in shares:
         raise BadValue(
             "shares",

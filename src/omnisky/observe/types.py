@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omnisky.errors import MissingModality, ShapeMismatch
+from omnisky.observe.parts import Counterpart as Counterpart
 from omnisky.observe.parts import Cube as Cube
 from omnisky.observe.parts import Image as Image
 from omnisky.observe.parts import Labels as Labels
