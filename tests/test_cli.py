@@ -150,6 +150,13 @@ def test_a_crossmatch_that_cannot_be_is_refused(surveys, more, said, capsys, mon
     assert sorted(path.name for path in surveys.iterdir()) == ["a", "b"]
 
 
+def test_the_help_of_crossmatch_explains_each_word(capsys):
+    assert call("data", "crossmatch", "--help") == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for words in ("One survey: a folder", "The other one", "arcsec. [required]", "Julian year", "mutual: one to one"):
+        assert words in said
+
+
 def test_a_crossmatch_with_nothing_names_it(surveys, capsys):
     assert call("data", "crossmatch", surveys / "a", surveys / "none", "--radius", 1) == 2
     assert "nothing there" in (said := capsys.readouterr().err) and str(surveys / "none") in said

@@ -280,8 +280,10 @@ def crossmatch(
 
     Parameters
     ----------
-    left, right
-        The surveys: folders, files or addresses that `omnisky.read` opens.
+    left
+        One survey: a folder, file or address that `omnisky.read` opens.
+    right
+        The other one.
     radius
         arcsec.
     out
