@@ -323,7 +323,7 @@ def test_every_kind_of_table_is_in_the_list():
     from omnisky.observe.read import CATALOGUES
     from omnisky.observe.tables import CSV, VOTABLE
 
-    assert CATALOGUES == (*CSV, *VOTABLE)
+    assert (*CSV, *VOTABLE) == CATALOGUES
 
 
 def test_paths_that_lead_nowhere(tmp_path):
