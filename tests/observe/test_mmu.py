@@ -64,7 +64,7 @@ def test_omnisky_read_knows_the_layout(desi, tmp_path):
     with pytest.raises(BadValue, match="saw dessi"):
         omnisky.read(nameless, survey="dessi")
     (tmp_path / "notes.csv").write_text("a\n1\n")
-    with pytest.raises(ObservationError, match=r"notes\.csv.*position"):
+    with pytest.raises(ObservationError, match=r"survey='desi' is for.*notes\.csv.*leave it out"):
         omnisky.read(tmp_path / "notes.csv", survey="desi")
 
 

@@ -190,7 +190,7 @@ def _in_view(name: str, part: Part, row: PartRow) -> LaidOut:
         again = {}
     kept = {key: one for key, one in exact.header.fields.items() if not _alike(getattr(part, key), again.get(key))}
     columns = {**seen, **{one.column: exact.columns[one.column] for one in kept.values()}}
-    by_row = {"row": part_table(row), "view": tuple(seen)} if again else {}
+    by_row: dict[str, Any] = {"row": part_table(row), "view": tuple(seen)} if again else {}
     lacks = tuple(f.name for f in fields(part) if getattr(part, f.name) is None)
     return LaidOut(replace(exact.header, name=name, fields=kept, lacks=lacks, **by_row), columns)
 
