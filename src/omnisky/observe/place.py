@@ -156,7 +156,9 @@ class Folder:
             raise MissingExtra(f"reading {self.name}", saw=error, hint="pip install 'omnisky[hf]'") from error
         # What file systems of all kinds raise: pyarrow's are OSErrors, those of HTTP clients are not.
         except Exception as error:
-            raise CorruptFile(self.name, saw=f"{type(error).__name__}: {error}", want="a file that is there") from error
+            hint = "check the address and the network" if "://" in self.name else ""
+            saw = f"{type(error).__name__}: {error}"
+            raise CorruptFile(self.name, saw=saw, want="a file that is there", hint=hint) from error
 
 
 def is_remote(uri: str | Path) -> bool:
