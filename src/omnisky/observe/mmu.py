@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -23,59 +23,15 @@ from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationEr
 from omnisky.observe.mmu_files import CELL_DEPTH, CellFile, Held, cell_files, id_column, opened, survey_of
 from omnisky.observe.mmu_header import Header
 from omnisky.observe.mmu_table import Schema, Wanted, objects, parts_of
+from omnisky.observe.place import DEPTH, Cells, Cone, Region, touch
+from omnisky.observe.scan import Between, Choosing, in_range
 from omnisky.observe.sky import cells
 from omnisky.observe.survey import SURVEYS, Layout, MmuRow, Survey
 from omnisky.observe.types import Observation, concatenate
 
 # A position in float32 is up to 0.055 arcsec off (and MMU's builders put objects in cells by the exact one).
 _EDGE_DEG = 2 / 3600
-
-
-@dataclass(frozen=True)
-class _Cone:
-    ra: float
-    dec: float
-    radius_deg: float
-
-    def cells(self) -> set[int]:
-        """Cells of the folders that it touches, or nearly."""
-        from astropy import units as u
-        from astropy.coordinates import Latitude, Longitude
-        from cdshealpix.nested import cone_search
-
-        lon, lat = Longitude(self.ra * u.deg), Latitude(self.dec * u.deg)
-        touched, _, _ = cone_search(lon, lat, (self.radius_deg + _EDGE_DEG) * u.deg, depth=CELL_DEPTH, flat=True)
-        return {int(cell) for cell in touched}
-
-    def holds(self, seen: Observation) -> Bool[np.ndarray, " object"]:
-        """By the haversine formula, exact also for small angles."""
-        ra, dec, ra0, dec0 = (np.radians(x) for x in (seen.ra, seen.dec, self.ra, self.dec))
-        h = np.sin((dec - dec0) / 2) ** 2 + np.cos(dec) * np.cos(dec0) * np.sin((ra - ra0) / 2) ** 2
-        return 2 * np.arcsin(np.sqrt(np.clip(h, 0, 1))) <= np.radians(self.radius_deg)
-
-
-@dataclass(frozen=True)
-class _Cells:
-    numbers: frozenset[int]
-    depth: int
-
-    def cells(self) -> set[int]:
-        shift = 2 * (self.depth - CELL_DEPTH)
-        if shift >= 0:
-            return {number >> shift for number in self.numbers}
-        return {number << -shift | more for number in self.numbers for more in range(1 << -shift)}
-
-    def holds(self, seen: Observation) -> Bool[np.ndarray, " object"]:
-        if self.depth <= CELL_DEPTH:  # the folder has said it
-            return np.ones(len(seen), dtype=bool)
-        return np.isin(cells(seen, self.depth), list(self.numbers))
-
-
-@dataclass(frozen=True)
-class _Between:
-    column: str
-    low: float
-    high: float
+_BELOW = 2 * (DEPTH - CELL_DEPTH)  # bits of a cell of order 29 below that of its folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +54,7 @@ class _Known:
 
 
 @dataclass(frozen=True, eq=False)
-class MMUHdf5:
+class MMUHdf5(Choosing):
     """A set of the Multimodal Universe on disk, or a selection of it. Nothing is read until it is needed.
 
     Raises ObservationError and CorruptFile, when it is opened or read; the file is named.
@@ -116,7 +72,6 @@ class MMUHdf5:
     """which parts to read; None: all there are"""
     columns: tuple[str, ...] | None = None
     """which columns of the parts "scalars" and "labels"; None: all"""
-    _where: tuple[_Cone | _Cells | _Between, ...] = ()
     _unique: set[Path] = field(default_factory=set)
     _schemas: dict[Any, Schema] = field(default_factory=dict)
     _known: _Known | None = None
@@ -124,25 +79,12 @@ class MMUHdf5:
 
     # --- choosing ---
 
-    def near(self, *, ra: float, dec: float, radius_deg: float) -> MMUHdf5:
-        """Only objects within a circle; deg, ICRS. Only files of cells that it touches are opened."""
-        if not (0 <= ra <= 360 and -90 <= dec <= 90 and 0 <= radius_deg <= 180):
-            raise BadValue("cone", saw=f"ra {ra}, dec {dec}, radius {radius_deg}", want="degrees: 0…360, ±90, 0…180")
-        return self._narrowed(_Cone(ra, dec, radius_deg))
+    def inside(self, numbers: Any, *, depth: int = CELL_DEPTH) -> Self:
+        """Only objects in these HEALPix cells (nested, of order `depth`; without it, of the order of the folders)."""
+        return super().inside(numbers, depth=depth)
 
-    def inside(self, numbers: Any, *, depth: int = CELL_DEPTH) -> MMUHdf5:
-        """Only objects in these HEALPix cells (nested, of order `depth`)."""
-        chosen = frozenset(int(number) for number in np.atleast_1d(numbers))
-        if not 0 <= depth <= 29 or not all(0 <= number < 12 * 4**depth for number in chosen):
-            raise BadValue("cells", saw=sorted(chosen)[:5], want=f"0 … {12 * 4**depth - 1}, of order {depth} in 0 … 29")
-        return self._narrowed(_Cells(chosen, depth))
-
-    def between(self, column: str, low: float, high: float) -> MMUHdf5:
-        """Only objects with low ≤ column ≤ high; never those where it is NaN. Reads that column alone to find them."""
-        return self._narrowed(_Between(column, low, high))
-
-    def _narrowed(self, more: _Cone | _Cells | _Between) -> MMUHdf5:
-        return replace(self, _where=(*self._where, more), _known=None)
+    def _narrowed(self, more: Region | Between) -> Self:
+        return replace(super()._narrowed(more), _known=None)
 
     # --- reading ---
 
@@ -178,12 +120,6 @@ class MMUHdf5:
         if ((at < -n) | (at >= n)).any():
             raise BadValue("index", saw=index, want=f"a slice, {n} booleans, or integers below {n}")
         return np.where(at < 0, at + n, at)
-
-    def arrow(self, size: int = 512) -> Iterator[Any]:
-        """The same as Arrow record batches, laid out as `observe.layout` tells; each by itself."""
-        from omnisky.observe.arrow import to_arrow
-
-        return map(to_arrow, self.batches(size))
 
     def batches(self, size: int = 512) -> Iterator[Observation]:
         """All objects in the order of the files, `size` at a time; the last batch may be shorter."""
@@ -255,9 +191,11 @@ class MMUHdf5:
         if not root.is_dir():
             raise ObservationError("nothing there", saw=root, want="a folder", hint="check the path for typos")
         files = cell_files(root, config=self.config, split=self.split)
-        for narrow in self._where:
-            if not isinstance(narrow, _Between):
-                files = [file for file in files if file.cell in narrow.cells()]
+        for region in self._regions:
+            stretches = _widened(region).stretches()
+            first = np.array([file.cell for file in files], dtype=np.int64) << _BELOW
+            met = touch(stretches, first, first + (1 << _BELOW) - 1)
+            files = [file for file, meets in zip(files, met, strict=True) if meets]
         return files
 
     @cached_property
@@ -300,16 +238,18 @@ class MMUHdf5:
             self._schemas[alike] = schema
         return self._schemas[alike]
 
-    def _holds(self, narrow: Any, held: Held, schema: Schema) -> Bool[np.ndarray, " object"]:
-        if not isinstance(narrow, _Between):
-            return narrow.holds(self._objects(held, schema, None))
+    def _holds(self, narrow: Region | Between, held: Held, schema: Schema) -> Bool[np.ndarray, " object"]:
+        if not isinstance(narrow, Between):
+            seen = self._objects(held, schema, None)
+            if isinstance(narrow, Cells) and narrow.depth <= CELL_DEPTH:  # the folder has said it
+                return np.ones(len(seen), dtype=bool)
+            return narrow.holds(seen.ra, seen.dec, cells(seen, DEPTH))
         if narrow.column not in held.names:
             raise MissingModality(f"{held.file.path}: no column", saw=held.names[:40], want=narrow.column)
         described = held.described(narrow.column)
         if described.kind not in "fiub" or described.shape not in ((), (1,)):
             raise BadValue(f"between({narrow.column!r})", saw="no plain number", want="one number per object")
-        values = schema.mended(narrow.column, held.read(narrow.column, None)).reshape(-1)
-        return (values >= narrow.low) & (values <= narrow.high)
+        return in_range(narrow, schema.mended(narrow.column, held.read(narrow.column, None)).reshape(-1))
 
     def _objects(self, held: Held, schema: Schema, rows: Integer[np.ndarray, " row"] | None) -> Observation:
         """Ids and positions. The first time, those of the whole file are looked at."""
@@ -326,6 +266,13 @@ class MMUHdf5:
         with opened(entry.file, self._mmu.layout) as held:
             seen = self._objects(held, entry.schema, rows)
             return seen | parts_of(held, entry.schema, rows, self._wanted, self.row.name)
+
+
+def _widened(region: Region) -> Region:
+    """A cone, wider by what rounding may have moved its objects out of their folders."""
+    if not isinstance(region, Cone):
+        return region
+    return replace(region, radius_deg=min(region.radius_deg + _EDGE_DEG, 180.0))
 
 
 def _refuse_twins(seen: Observation, where: str) -> None:

@@ -8,6 +8,7 @@ for batch in found.arrow(256): …                                              
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,27 +66,30 @@ class Between:
 
 
 @dataclass(frozen=True, eq=False)
-class Choosing:
+class Choosing(ABC):
     """The ways to choose, for readers to build on."""
 
     _where: tuple[Region | Between, ...] = field(default=(), kw_only=True)
 
     def near(self, *, ra: float, dec: float, radius_deg: float) -> Self:
         """Only objects within a circle; deg, ICRS."""
-        return replace(self, _where=(*self._where, Cone(ra, dec, radius_deg)))
+        return self._narrowed(Cone(ra, dec, radius_deg))
 
     def inside(self, numbers: Any, *, depth: int) -> Self:
         """Only objects in these HEALPix cells (nested, of order `depth`)."""
         chosen = tuple(sorted({int(number) for number in np.atleast_1d(numbers)}))
-        return replace(self, _where=(*self._where, Cells(chosen, depth)))
+        return self._narrowed(Cells(chosen, depth))
 
     def between(self, column: str, low: float, high: float) -> Self:
         """Only objects with low ≤ column ≤ high; never those where it is NaN or null."""
-        return replace(self, _where=(*self._where, Between(column, low, high)))
+        return self._narrowed(Between(column, low, high))
 
+    def _narrowed(self, more: Region | Between) -> Self:
+        return replace(self, _where=(*self._where, more))
+
+    @abstractmethod
     def batches(self, size: int = 512) -> Iterator[Observation]:
         """The objects of the selection in the order of the files, at most `size` at a time."""
-        raise NotImplementedError
 
     def arrow(self, size: int = 512) -> Iterator[pa.RecordBatch]:
         """The same as Arrow record batches, laid out as `observe.layout` tells; each by itself."""
