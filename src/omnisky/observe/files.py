@@ -22,11 +22,10 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from omnisky.observe.finding import Finding
+from omnisky.observe.mmu_files import CELL_DEPTH
 from omnisky.observe.sky import cells
 from omnisky.observe.types import Observation
 
-MMU_DEPTH = 4
-"""nside 16"""
 _FINEST, _COMPARED = 29, 20
 """orders of `_healpix_29`, and the one up to which two libraries must agree: cells of 0.2 arcsec"""
 _FLOAT32_ARCSEC = 0.06
@@ -52,7 +51,7 @@ def file_findings(path: Path) -> Iterator[Finding]:
     for file in every:
         cell = re.search(r"healpix=(\d+)", str(file.resolve())) if file.suffix in _HDF5 else None
         if cell:
-            yield from _of_file(file, MMU_DEPTH, int(cell[1]))
+            yield from _of_file(file, CELL_DEPTH, int(cell[1]))
         tile = re.search(r"Norder=(\d+)/(?:Dir=\d+/)?Npix=(\d+)", file.resolve().as_posix())
         if tile and file.suffix == ".parquet":
             root = _hats_root(file)
@@ -163,12 +162,10 @@ def _hats_root(file: Path) -> Path:
 
 
 def _properties(root: Path) -> dict[str, str]:
-    for name in ("hats.properties", "properties"):
-        if (root / name).is_file():
-            lines = (root / name).read_text(encoding="utf-8").splitlines()
-            pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-            return {key.strip(): value.strip() for key, value in pairs}
-    return {}
+    from omnisky.observe.hats import properties_in
+
+    found = (root / name for name in ("hats.properties", "properties"))
+    return next((properties_in(one.read_text(encoding="utf-8")) for one in found if one.is_file()), {})
 
 
 def _of_counts(counted: dict[Path, int]) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ class Hats(Parquet):
         """The folder of the catalogue itself."""
         folder = folder_at(self.path)
         if (folder / "collection.properties").exists():
-            told = _properties((folder / "collection.properties").text())
+            told = properties_in((folder / "collection.properties").text())
             name = told.get("hats_primary_table_url", "")
             if not name:
                 raise CorruptFile(
@@ -87,7 +87,7 @@ class Hats(Parquet):
     def properties(self) -> dict[str, str]:
         """What hats.properties says; empty without one."""
         found = [self.root / name for name in ("hats.properties", "properties")]
-        return next((_properties(one.text()) for one in found if one.exists()), {})
+        return next((properties_in(one.text()) for one in found if one.exists()), {})
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -187,6 +187,7 @@ def _partition_info(place: Folder) -> tuple[Partition, ...]:
     return tuple(sorted(found, key=lambda one: one.first))
 
 
-def _properties(text: str) -> dict[str, str]:
+def properties_in(text: str) -> dict[str, str]:
+    """The lines key=value of a .properties file."""
     lines = (line.partition("=") for line in text.splitlines() if line.strip() and not line.startswith(("#", "!")))
     return {key.strip(): value.strip() for key, _, value in lines}

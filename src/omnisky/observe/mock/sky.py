@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from omnisky.errors import BadValue
+from omnisky.observe.mmu_files import CELL_DEPTH
 from omnisky.observe.mock import catalogue, images, lines, spectra, xp
 from omnisky.observe.mock.cameras import CAMERAS
 from omnisky.observe.mock.chances import Use, generator
@@ -25,9 +26,6 @@ from omnisky.observe.mock.light import Light, lit
 from omnisky.observe.mock.population import Population
 from omnisky.observe.mock.truth import Truth
 from omnisky.observe.types import Observation, Part, Scalars
-
-CELL_DEPTH = 4
-"""HEALPix order of the cells that a sky is made in: nside 16 nested, as the files of the Multimodal Universe"""
 
 SPECTROGRAPHS = {"desi": spectra.desi, "sdss": spectra.sdss}
 _PART = {"legacysurvey": "image", "hsc": "image_hsc", "sdss": "image_sdss"}
