@@ -121,8 +121,8 @@ def _galaxies(chance: Chances, index: Integer[np.ndarray, " object"], sample: Po
     log_ssfr = _ssfr(chance, log_mass, z, quiescent)
     log_metals = _metals(chance, log_mass, quiescent)
     form = shapes(chance, log_mass, z, quiescent, log_ssfr)
-    dust = _dust(chance, log_mass, quiescent, form.axis_ratio)
-    dispersion = _dispersion(chance, log_mass, form.bulge_mass_fraction)
+    dust = _dust(chance, log_mass, quiescent, form["axis_ratio"])
+    dispersion = _dispersion(chance, log_mass, form["bulge_mass_fraction"])
     empty = np.full(len(index), np.nan)
     seen = Truth(
         index=index,
@@ -142,7 +142,7 @@ def _galaxies(chance: Chances, index: Integer[np.ndarray, " object"], sample: Po
         star_template=empty,
         teff_k=empty,
         parallax_mas=np.zeros(len(index)),
-        **vars(form),
+        **form,
     )
     return _lit(seen)
 

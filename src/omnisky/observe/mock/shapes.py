@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import gammainc, gammaincinv
@@ -15,36 +13,13 @@ SERSIC_STEP = 0.25
 """Sérsic indices are multiples of this: a renderer's tables are made once for each"""
 
 
-@dataclass(frozen=True, eq=False)
-class Form:
-    """The columns of Truth that say what a galaxy looks like; see there."""
-
-    axis_ratio: Float[np.ndarray, " object"]
-    position_angle_deg: Float[np.ndarray, " object"]
-    inclination_deg: Float[np.ndarray, " object"]
-    bulge_mass_fraction: Float[np.ndarray, " object"]
-    bulge_sersic: Float[np.ndarray, " object"]
-    disc_sersic: Float[np.ndarray, " object"]
-    bulge_arcsec: Float[np.ndarray, " object"]
-    disc_arcsec: Float[np.ndarray, " object"]
-    bulge_axis_ratio: Float[np.ndarray, " object"]
-    bar_fraction: Float[np.ndarray, " object"]
-    bar_angle_deg: Float[np.ndarray, " object"]
-    arms: Float[np.ndarray, " object"]
-    arm_pitch_deg: Float[np.ndarray, " object"]
-    arm_strength: Float[np.ndarray, " object"]
-    is_irregular: Bool[np.ndarray, " object"]
-    is_merger: Bool[np.ndarray, " object"]
-    companion_fraction: Float[np.ndarray, " object"]
-    companion_arcsec: Float[np.ndarray, " object"]
-    companion_angle_deg: Float[np.ndarray, " object"]
-    is_edge_on: Bool[np.ndarray, " object"]
-
-
 def shapes(
     chance: Chances, log_mass: np.ndarray, z: np.ndarray, quiescent: Bool[np.ndarray, " object"], log_ssfr: np.ndarray
-) -> Form:
-    """Ellipticals and lenticulars among the quiescent, spirals and irregulars among those that form stars."""
+) -> dict[str, np.ndarray]:
+    """The columns of Truth that say what a galaxy looks like.
+
+    Ellipticals and lenticulars among the quiescent, spirals and irregulars among those that form stars.
+    """
     elliptical = chance.happens(np.clip(0.45 + 0.25 * (log_mass - 10.8), 0.2, 0.95)) & quiescent
     irregular = chance.happens(np.clip(0.45 - 0.4 * (log_mass - 9.2), 0.03, 0.8)) & ~quiescent
     spiral = ~quiescent & ~irregular
@@ -67,7 +42,7 @@ def shapes(
     bar = chance.uniform(0.06, 0.22)
     strength = np.where(irregular, chance.uniform(0.5, 1.0), np.where(spiral, chance.uniform(0.35, 1.0), 0.0))
     mass_ratio = 10 ** chance.uniform(-0.7, 0.0)
-    return Form(
+    return dict(
         axis_ratio=np.where(elliptical, round_ratio, disc_ratio),
         position_angle_deg=chance.uniform(0, 180),
         inclination_deg=np.where(elliptical, np.nan, inclination),
