@@ -43,6 +43,13 @@ def raster_index(n: int) -> Integer[Tensor, "n n"]:
     return torch.arange(n * n).reshape(n, n)
 
 
+def cut(pixels: Float[Tensor, "object band height width"], size: int) -> Float[Tensor, "object patch number"]:
+    """Square patches of `size` px row by row, each (size, size, band) flattened; the image is whole patches."""
+    b, c, height, width = pixels.shape
+    pieces = pixels.reshape(b, c, height // size, size, width // size, size)
+    return pieces.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, size * size * c)
+
+
 def standardise(patches: Float[Tensor, "... width"], eps: float = 1e-8) -> Float[Tensor, "... width"]:
     """(x − mean) / (std + eps) of each patch by itself, with the unbiased std. Its brightness and contrast are lost."""
     return (patches - patches.mean(-1, keepdim=True)) / (patches.std(-1, keepdim=True) + eps)
@@ -131,9 +138,7 @@ class RasterPatches:
         return seen | {self.part: Image(flux=flux, bands=self.bands, unit=unit)}
 
     def _cut(self, pixels: Float[Tensor, "object band height width"]) -> Float[Tensor, "object token number"]:
-        p, (b, c, size, _) = self.patch_size, pixels.shape
-        pixels = pixels.mT if self.columns_first else pixels
-        return pixels.reshape(b, c, size // p, p, size // p, p).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+        return cut(pixels.mT if self.columns_first else pixels, self.patch_size)
 
     def _paste(
         self, patches: Float[Tensor, "object token number"], n: int

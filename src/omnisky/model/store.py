@@ -23,12 +23,13 @@ from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, Pre
 from omnisky.model.baseline import SmallCNNConfig
 from omnisky.model.junction import Modality
 from omnisky.model.transformer import CoreConfig
+from omnisky.model.vision import VisionConfig
 from omnisky.storage import atomic
 
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig),
+        *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig, VisionConfig),
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments, Linear, Asinh),
     )
 }
