@@ -17,7 +17,7 @@ from torch import nn
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
 from omnisky.codec.scalar import ClassIds
 from omnisky.codec.shape import Moments, Rings
-from omnisky.codec.stretch import Asinh, Linear
+from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
 from omnisky.model.baseline import SmallCNNConfig
@@ -30,7 +30,8 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig, VisionConfig),
-        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments, Linear, Asinh),
+        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments),
+        *(Linear, Asinh, LegacyColours, SteinColours),
     )
 }
 """every dataclass a config.json may name"""
