@@ -16,12 +16,14 @@ from torch import nn
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
 from omnisky.codec.scalar import ClassIds
+from omnisky.codec.sections import Grid, OverlappingSections
 from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
 from omnisky.model.baseline import SmallCNNConfig
 from omnisky.model.junction import Modality
+from omnisky.model.specformer import SpecformerConfig
 from omnisky.model.transformer import CoreConfig
 from omnisky.model.vision import VisionConfig
 from omnisky.storage import atomic
@@ -30,6 +32,7 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig, VisionConfig),
+        *(SpecformerConfig, OverlappingSections, Grid),
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments),
         *(Linear, Asinh, LegacyColours, SteinColours),
     )
