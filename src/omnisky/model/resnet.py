@@ -51,9 +51,9 @@ class Residual(nn.Module):
         super().__init__()
         outside = 4 * width if bottleneck else width
         if bottleneck:
-            parts = ConvNorm(inside, width, 1), ConvNorm(width, width, 3, stride), ConvNorm(width, outside, 1)
+            parts = [ConvNorm(inside, width, 1), ConvNorm(width, width, 3, stride), ConvNorm(width, outside, 1)]
         else:
-            parts = ConvNorm(inside, width, 3, stride), ConvNorm(width, width, 3)
+            parts = [ConvNorm(inside, width, 3, stride), ConvNorm(width, width, 3)]
         self.parts = nn.ModuleList(parts)
         self.skip = ConvNorm(inside, outside, 1, stride) if stride > 1 or inside != outside else None
 

@@ -21,8 +21,15 @@ from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
-from omnisky.model.baseline import SmallCNNConfig
+from omnisky.model.baseline import (
+    ImageRegressorConfig,
+    PhotometryRegressorConfig,
+    SmallCNNConfig,
+    SpectrumRegressorConfig,
+)
+from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
 from omnisky.model.junction import Modality
+from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
 from omnisky.model.specformer import SpecformerConfig
 from omnisky.model.transformer import CoreConfig
 from omnisky.model.vision import VisionConfig
@@ -32,7 +39,14 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig, VisionConfig),
-        *(SpecformerConfig, OverlappingSections, Grid),
+        *(SpecformerConfig, OverlappingSections, Grid, ContrastiveConfig, PoolConfig, TowerConfig),
+        *(
+            MomentumEncoderConfig,
+            ResNetConfig,
+            ImageRegressorConfig,
+            SpectrumRegressorConfig,
+            PhotometryRegressorConfig,
+        ),
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments),
         *(Linear, Asinh, LegacyColours, SteinColours),
     )

@@ -95,12 +95,16 @@ class Vision(nn.Module):
         x = torch.cat([(self.class_token + where[:, :1]).expand(len(x), -1, -1), x + where[:, 1:]], dim=1)
         return self.core(x, attend, blocks=blocks)
 
-    def bare(self, patches: Float[Tensor, "object patch number"]) -> Float[Tensor, "object patch width"]:
+    def bare(
+        self, patches: Float[Tensor, "object patch number"], attend: Bool[Tensor, "#object patch patch"] | None = None
+    ) -> Float[Tensor, "object patch width"]:
         """Compat: states of the patches alone, without class token or positions, as AstroCLIP's image head runs it."""
-        return self.core(self.patches(patches))
+        return self.core(self.patches(patches), attend)
 
-    def states(self, tokens: Tokens, blocks: int | None = None) -> Float[Tensor, "object state width"]:
-        """`forward` on the span this model reads. Absent patches are seen by nobody."""
+    def states(
+        self, tokens: Tokens, blocks: int | None = None, bare: bool = False
+    ) -> Float[Tensor, "object state width"]:
+        """`forward` (or `bare`) on the span this model reads. Absent patches are seen by nobody."""
         span = demand_present(tokens, self.config.name)
         if span.values.shape[-1] != self.patches.in_features:
             raise ShapeMismatch(
@@ -111,9 +115,9 @@ class Vision(nn.Module):
             )
         attend = None
         if span.present is not None:
-            there = F.pad(span.present, (1, 0), value=True)
+            there = span.present if bare else F.pad(span.present, (1, 0), value=True)
             attend = there[:, None, :] | torch.eye(there.shape[1], dtype=torch.bool, device=there.device)
-        return self(span.values, blocks=blocks, attend=attend)
+        return self.bare(span.values, attend) if bare else self(span.values, blocks=blocks, attend=attend)
 
     def vectors(self, tokens: Tokens, blocks: int | None = None) -> Float[Tensor, "object width"]:
         """One vector an object: the class token's state, AstroDINO's embedding."""
