@@ -19,6 +19,8 @@ STEPPED = "ar_affine"
 """the one case that keeps its weights after a step of AdamW, which depend on all its gradients"""
 STATES = 128
 """of the 778 states of a spectrum: each has looked at all tokens"""
+CUT = slice(60, 84)
+"""the middle of an image: a stretch is the same at every pixel"""
 LOGITS = 16
 """of the 1024 logits of each DESI token: each is a product with its own row of the output matrix"""
 
@@ -34,15 +36,31 @@ def astropt(pack: dict[str, Any]) -> dict[str, Any]:
 
 
 def astroclip(pack: dict[str, Any]) -> dict[str, Any]:
-    """SpecFormer on one spectrum and the ViT on one image, for the core's blocks."""
-    specformer, vit = pack["specformer"], pack["vit"]
+    """SpecFormer on three spectra (states of one), ViT and image head on one image, loss, stretches, yardsticks."""
+    specformer, vit, heads = pack["specformer"], pack["vit"], pack["heads"]
+    masked = ("images", "cls", "patches", "tokens_without_cls_and_pos", "mask", "masked_cls", "masked_patches")
+    own = {key: t for key, t in heads["image_state_dict"].items() if not key.startswith("backbone.")}
+    baselines, rgb, stein = pack["baselines"], pack["to_rgb"], pack["stein"]
     return {
         "meta": pack["meta"],
-        "specformer": {key: specformer[key] for key in ("cfg", "state_dict")}
-        | {"tokens": specformer["tokens"][:1].clone(), "embedding": specformer["embedding"][:1, :STATES].clone()},
+        "specformer": {key: specformer[key] for key in ("cfg", "state_dict", "mask_seed", "loss", "token_counts")}
+        | {"tokens": specformer["tokens"][:1].clone(), "embedding": specformer["embedding"][:1, :STATES].clone()}
+        | {"spectra": specformer["spectra"], "grad": _small(specformer["grad"])},
         "vit": {key: vit[key] for key in ("cfg", "state_dict")}
-        | {key: vit[key][:1].clone() for key in ("images", "cls", "patches", "tokens_without_cls_and_pos")},
+        | {key: vit[key][:1].clone() for key in (*masked, "local", "local_cls", "local_patches")},
+        "heads": {"image_state_dict": own, "image_embedding": heads["image_embedding"], "n_head": heads["n_head"]},
+        "clip_loss": pack["clip_loss"],
+        "lr_warmup_cosine": pack["lr_warmup_cosine"],
+        "to_rgb": {"chw": rgb["chw"][:, CUT, CUT].clone(), "hwc_rgb": rgb["hwc_rgb"][CUT, CUT].clone()},
+        "stein": {"hwc": stein["hwc"][CUT, CUT].clone(), "out": {"rgb": stein["out"]["rgb"][CUT, CUT].clone()}},
+        "baselines": {key: baselines[key] for key in ("conv_att_state_dict", "mlp_state_dict", "phot", "mlp")}
+        | {key: baselines[key][:1].clone() for key in ("spectra", "conv_att")}
+        | {"resnet18_shapes": baselines["resnet18_shapes"]},
     }
+
+
+def _small(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: t for key, t in tensors.items() if t.numel() <= SMALL}
 
 
 def aion(pack: dict[str, Any]) -> dict[str, Any]:

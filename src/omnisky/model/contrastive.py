@@ -286,6 +286,11 @@ class Contrastive(nn.Module):
         return None
 
     @property
+    def standing(self) -> bool:
+        """Whether a part of it does not learn, and must have learnt before."""
+        return self.image.standing is not None or self.spectrum.standing is not None
+
+    @property
     def scale(self) -> Float[Tensor, ""]:
         """What cosines are multiplied by: 1 / temperature."""
         if self.log_scale is None:

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
-from omnisky.codec.scalar import ClassIds
+from omnisky.codec.scalar import ClassIds, MagnitudeTokens
 from omnisky.codec.sections import Grid, OverlappingSections
 from omnisky.codec.shape import Moments, Rings
+from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
@@ -39,7 +40,7 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig, VisionConfig),
-        *(SpecformerConfig, OverlappingSections, Grid, ContrastiveConfig, PoolConfig, TowerConfig),
+        *(SpecformerConfig, OverlappingSections, Grid, StoredTokens, ContrastiveConfig, PoolConfig, TowerConfig),
         *(
             MomentumEncoderConfig,
             ResNetConfig,
@@ -47,7 +48,7 @@ KINDS: dict[str, type] = {
             SpectrumRegressorConfig,
             PhotometryRegressorConfig,
         ),
-        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments),
+        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, MagnitudeTokens, Rings, Moments),
         *(Linear, Asinh, LegacyColours, SteinColours),
     )
 }

@@ -103,6 +103,11 @@ def _begin(run: Run, folder: Path, source: Observation | None, start: nn.Module 
     place = here(run.precision)
     model = run.model.build(run.seed).to(place.device)
     model.codecs = run.codecs
+    if hasattr(model, "gather"):
+        model.gather = place.gather  # a contrast is among the objects of all ranks
+    if start is None and getattr(model, "standing", False):
+        hint = "train.frozen.align(run, folder, source, towers), or start="
+        raise BadValue(f"{run.name}: its backbones would stand still at a random start", want="trained ones", hint=hint)
     if start is not None:
         store.fill(model, start.state_dict(), "the model to start from")
     loader = Loader(
