@@ -97,12 +97,12 @@ def test_one_pair_has_nobody_to_be_told_from():
     model, tokens = pairs.clip(), told(1)
     loss = model.loss(tokens)
     loss.backward()
-    assert float(loss) == 0 and all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+    assert float(loss.detach()) == 0 and all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 def test_the_scale_learns_and_keeps_its_bound():
     model = pairs.clip()
-    assert float(model.scale) == pytest.approx(15.5, rel=1e-6)
+    assert float(model.scale.detach()) == pytest.approx(15.5, rel=1e-6)
     before = model.log_scale.detach().clone()
     optimiser = torch.optim.SGD([model.log_scale], lr=0.1)
     image = torch.randn(6, 8)
@@ -110,7 +110,7 @@ def test_the_scale_learns_and_keeps_its_bound():
     optimiser.step()
     assert model.log_scale > before
     model.log_scale.data.fill_(math.log(1e6))
-    assert float(model.scale) == pytest.approx(HIGHEST, rel=1e-5)
+    assert float(model.scale.detach()) == pytest.approx(HIGHEST, rel=1e-5)
     fixed = pairs.clip(learns_scale=False)
     assert float(fixed.scale) == 15.5 and "log_scale" not in fixed.state_dict()
 
@@ -127,7 +127,7 @@ def test_ranks_together_have_the_loss_and_the_gradients_of_one():
         model.gather = lambda rows, both=both, first=first: (next(both), first)
         total = total + model.contrast(image[first : first + 3], spectrum[first : first + 3]) / 2
     got = torch.autograd.grad(total, (image, spectrum))
-    assert float(total) == pytest.approx(float(whole), rel=1e-5)
+    assert float(total.detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got, strict=True))
 
 
@@ -135,14 +135,14 @@ def test_fifty_steps_lower_the_loss_and_move_the_heads_alone():
     model, tokens = pairs.clip(), told(32)
     model.train()
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
-    first = float(model.loss(tokens))
+    first = float(model.loss(tokens).detach())
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     for _ in range(50):
         optimiser.zero_grad()
         loss = model.loss(tokens)
         loss.backward()
         optimiser.step()
-    assert float(loss) < 0.8 * first
+    assert float(loss.detach()) < 0.8 * first
     moved = {key for key, p in model.named_parameters() if not torch.equal(p, before[key])}
     assert moved and not any(".backbone." in key for key in moved)
     assert any(key.startswith("image.pool") for key in moved) and any(key.startswith("spectrum.pool") for key in moved)

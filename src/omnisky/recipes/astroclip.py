@@ -45,14 +45,14 @@ def specformer() -> Run:
     )
 
 
-SECTIONS = OverlappingSections(size=40, step=20, weighted=True)
-"""389 tokens a spectrum: half of the published number, a quarter of the work of attention"""
+SECTIONS = OverlappingSections(size=80, step=40, weighted=True)
+"""194 tokens a spectrum: a quarter of the published number"""
 
 SPECFORMER_MINI = SpecformerConfig(
     core=CoreConfig(width=192, depth=6, heads=3, bias=True, activation="gelu"),
     token_width=SECTIONS.size + 2,
     context=SECTIONS.sections + 1,
-    run=25,
+    run=12,
 )
 """2.8M parameters"""
 
