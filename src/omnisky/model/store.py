@@ -19,8 +19,10 @@ from omnisky.codec.scalar import ClassIds
 from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
+from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
 from omnisky.model.baseline import SmallCNNConfig
+from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.junction import Modality
 from omnisky.model.transformer import CoreConfig
 from omnisky.model.vision import VisionConfig
@@ -30,6 +32,7 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig, VisionConfig),
+        *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments),
         *(Linear, Asinh, LegacyColours, SteinColours),
     )
