@@ -10,11 +10,12 @@ Chances come from a CPU generator that is handed in, so a view is a function of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from omnisky.codec.stretch import LegacyColours, Stretch
@@ -72,11 +73,15 @@ def reddened(
     return images * (10 ** (-0.4 * dimming * ebv_mag[:, None]))[..., None, None]
 
 
-def mirrored(
-    images: Float[Tensor, "object band height width"], axis: int, chosen: Tensor
-) -> Float[Tensor, "object band height width"]:
-    """The chosen images mirrored along an axis."""
-    return torch.where(chosen[:, None, None, None], images.flip(axis), images)
+def mirror_(images: Float[Tensor, "object band height width"], axis: int, chosen: Bool[Tensor, " object"]) -> None:
+    """Mirror the chosen images along an axis, in place."""
+    _change(images, chosen, lambda some: some.flip(axis))
+
+
+def _change(rows: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    """Only what is chosen is touched."""
+    at = chosen.nonzero()[:, 0]
+    rows.index_copy_(0, at, change(rows.index_select(0, at)))
 
 
 def cut_out(
@@ -87,7 +92,13 @@ def cut_out(
     size: int,
 ) -> Float[Tensor, "view band size size"]:
     """Squares of images[rows] whose first pixel is (top, left)."""
-    return images.unfold(-2, size, 1).unfold(-2, size, 1)[rows, :, top, left].contiguous()
+    bands, height, width = images.shape[1:]
+    plane = rows[:, None] * bands + torch.arange(bands, device=rows.device)
+    start = (plane * height + top[:, None]) * width + left[:, None]
+    start = start[..., None] + width * torch.arange(size, device=rows.device)
+    # Each row of a square is one run of memory: twice as fast on CPUs as indexing pixels.
+    runs = images.contiguous().view(-1).unfold(0, size, 1)
+    return runs.index_select(0, start.flatten()).view(len(rows), bands, size, size)
 
 
 def turned_out(
@@ -227,18 +238,17 @@ class View:
         n = times * len(images)
         seen = self._cut(images, torch.arange(len(images)).repeat(times), draw)
         for axis in (-1, -2):
-            seen = mirrored(seen, axis, self._chosen(self.mirror, n, draw).to(seen.device))
+            mirror_(seen, axis, self._chosen(self.mirror, n, draw).to(seen.device))
         if self.redden:
             ebv = weather.ebv_mag(n, draw) * self._chosen(self.redden, n, draw)
             seen = reddened(seen, ebv.to(seen), weather.extinction)
+        planes = seen.flatten(0, 1)
         if self.blur:
-            sigma = weather.blur_px(n, draw) * self._chosen(self.blur, n, draw)[:, None]
-            worse = sigma.to(seen) > 0
-            seen[worse] = blurred(seen[worse], sigma.to(seen)[worse])
+            sigma = (weather.blur_px(n, draw) * self._chosen(self.blur, n, draw)[:, None]).to(seen).flatten()
+            _change(planes, sigma > 0, lambda some: blurred(some, sigma[sigma > 0]))
         if self.noise:
-            sigma = weather.noise(n, draw) * self._chosen(self.noise, n, draw)[:, None]
-            worse = sigma.to(seen) > 0
-            seen[worse] = noisy(seen[worse], sigma.to(seen)[worse], draw)
+            extra = (weather.noise(n, draw) * self._chosen(self.noise, n, draw)[:, None]).to(seen).flatten()
+            _change(planes, extra > 0, lambda some: noisy(some, extra[extra > 0], draw))
         return seen
 
     def _cut(self, images: Tensor, rows: Tensor, draw: torch.Generator | None) -> Tensor:
@@ -257,7 +267,7 @@ class View:
         return torch.randint(low, high + 1, (n,), generator=draw)
 
     @staticmethod
-    def _chosen(chance: float, n: int, draw: torch.Generator | None) -> Tensor:
+    def _chosen(chance: float, n: int, draw: torch.Generator | None) -> Bool[Tensor, " n"]:
         return torch.rand(n, generator=draw) < chance
 
 

@@ -17,7 +17,7 @@ _EDGE, _GAP, _SIZE, _ACROSS = 0.3, 0.08, 1.12, 4  # inches; pairs in a row
 
 def patch_colours(
     images: Pixels,
-    states: Float[np.ndarray, "object patch width"],
+    states: Float[np.ndarray, "object patch number"],
     path: str | Path,
     titles: Sequence[str] | None = None,
 ) -> Path:
@@ -44,7 +44,7 @@ def patch_colours(
     return Path(path)
 
 
-def principal_colours(states: Float[np.ndarray, "object patch width"]) -> Float[np.ndarray, "object side side 3"]:
+def principal_colours(states: Float[np.ndarray, "object patch number"]) -> Float[np.ndarray, "object side side 3"]:
     """The first three principal components of all patches together, as 0 … 1: from their 2nd to their 98th percentile.
 
     Fewer directions than three leave the last colours at one half. Raises ShapeMismatch, BadPixels, BadValue.
