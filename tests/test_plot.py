@@ -307,5 +307,8 @@ def test_patches_that_are_no_image_are_refused(tmp_path):
         plot.patch_colours(galaxies(2), np.zeros((2, 15, 4)), tmp_path / "x.png")
     with pytest.raises(BadPixels):
         plot.patch_colours(galaxies(2), np.full((2, 16, 4), np.nan), tmp_path / "x.png")
-    with pytest.raises(ShapeMismatch):
+
+
+def test_states_of_other_images_are_refused(unchecked, tmp_path):
+    with pytest.raises(ShapeMismatch, match="one entry an object"):
         plot.patch_colours(galaxies(2), np.zeros((3, 16, 4)), tmp_path / "x.png")

@@ -12,11 +12,13 @@ from small import BANDS, galaxies
 
 from omnisky.codec.patch import RasterPatches
 from omnisky.codec.stretch import Linear
+from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, MissingModality, ShapeMismatch
 from omnisky.model import distill, store
 from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Said, Sinkhorn, Told, dino, ibot, koleo
 from omnisky.model.vision import vit
+from omnisky.recipes import recipe
 from omnisky.train.config import Run
 from omnisky.train.loop import train
 from omnisky.train.optim import AdamW, LayerwiseAdamW
@@ -300,6 +302,19 @@ def test_a_student_learns_what_a_teacher_that_stands_still_says(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     judged = [line["held_out"] for line in lines if "held_out" in line]
     assert judged[-1] < judged[0] - 0.3
+
+
+def test_the_recipes_are_the_published_one_and_a_small_one():
+    with torch.device("meta"):
+        head = distill.Head(1024, 2048, 256, 65_536)
+    assert sum(p.numel() for p in head.parameters()) == 23_662_848
+    run = recipe("astrodino")
+    assert run.steps == 250_000 and run.optim.peak == pytest.approx(2.3717e-4, rel=1e-4)
+    assert run.model.views.first.blur == 1.0 and recipe("astrodino-as-run").model.views.second.blur == 0.9
+    net = recipe("astrodino-mini").model.build(seed=0)
+    image = torch.randn(2, 112 * 112, 3, generator=draw()) * 0.1
+    span = Span(image, torch.arange(112 * 112).expand(2, -1))
+    assert bool(torch.isfinite(net.loss(Tokens({"pixels": span}), draw())))
 
 
 # --- the optimiser -----------------------------------------------------------------------------------------------

@@ -35,8 +35,9 @@ def blurred(
 
     A blur of rows or columns is a product with a matrix: two batched products for all planes, whatever their σ.
     """
-    rows, columns = (_blur(sigma_px, n) for n in planes.shape[-2:])
-    return rows @ planes @ columns
+    height, width = planes.shape[-2:]
+    rows = _blur(sigma_px, height)
+    return rows @ planes @ (rows if width == height else _blur(sigma_px, width))
 
 
 def _blur(sigma_px: Float[Tensor, "*plane"], n: int) -> Float[Tensor, "*plane n n"]:
@@ -73,9 +74,9 @@ def reddened(
     return images * (10 ** (-0.4 * dimming * ebv_mag[:, None]))[..., None, None]
 
 
-def mirror_(images: Float[Tensor, "object band height width"], axis: int, chosen: Bool[Tensor, " object"]) -> None:
-    """Mirror the chosen images along an axis, in place."""
-    _change(images, chosen, lambda some: some.flip(axis))
+def mirror_(images: Float[Tensor, "object band height width"], chosen: Bool[Tensor, " object"]) -> None:
+    """Mirror the chosen images left to right, in place."""
+    _change(images, chosen, lambda some: some.flip(-1))
 
 
 def _change(rows: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> None:
@@ -90,12 +91,16 @@ def cut_out(
     top: Integer[Tensor, " view"],
     left: Integer[Tensor, " view"],
     size: int,
+    upside_down: Bool[Tensor, " view"] | None = None,
 ) -> Float[Tensor, "view band size size"]:
-    """Squares of images[rows] whose first pixel is (top, left)."""
+    """Squares of images[rows] whose first pixel is (top, left); with rows in reverse where `upside_down`."""
     bands, height, width = images.shape[1:]
     plane = rows[:, None] * bands + torch.arange(bands, device=rows.device)
     start = (plane * height + top[:, None]) * width + left[:, None]
-    start = start[..., None] + width * torch.arange(size, device=rows.device)
+    down = torch.arange(size, device=rows.device)
+    if upside_down is not None:
+        down = torch.where(upside_down[:, None, None], down.flip(0), down)
+    start = start[..., None] + width * down
     # Each row of a square is one run of memory: twice as fast on CPUs as indexing pixels.
     runs = images.contiguous().view(-1).unfold(0, size, 1)
     return runs.index_select(0, start.flatten()).view(len(rows), bands, size, size)
@@ -237,8 +242,7 @@ class View:
             raise TooSmall(saw=f"images of {images.shape[-2]}×{images.shape[-1]} px", want=f"{self.size} px or more")
         n = times * len(images)
         seen = self._cut(images, torch.arange(len(images)).repeat(times), draw)
-        for axis in (-1, -2):
-            mirror_(seen, axis, self._chosen(self.mirror, n, draw).to(seen.device))
+        mirror_(seen, self._chosen(self.mirror, n, draw).to(seen.device))
         if self.redden:
             ebv = weather.ebv_mag(n, draw) * self._chosen(self.redden, n, draw)
             seen = reddened(seen, ebv.to(seen), weather.extinction)
@@ -253,12 +257,15 @@ class View:
 
     def _cut(self, images: Tensor, rows: Tensor, draw: torch.Generator | None) -> Tensor:
         top, left = (self._edge(side, len(rows), draw).to(images.device) for side in images.shape[-2:])
-        rows = rows.to(images.device)
+        rows, upside_down = rows.to(images.device), self._chosen(self.mirror, len(rows), draw).to(images.device)
         if not self.turn and not self.zoom:
-            return cut_out(images, rows, top, left, self.size)
+            return cut_out(images, rows, top, left, self.size, upside_down)
         angle = 360 * torch.rand(len(rows), generator=draw) * self._chosen(self.turn, len(rows), draw)
         zoom = 1 + self.zoom * (2 * torch.rand(len(rows), generator=draw) - 1)
-        return turned_out(images, rows, top, left, self.size, angle.to(images), zoom.to(images))
+        # Upside down is turned by half, then left to right.
+        seen = turned_out(images, rows, top, left, self.size, angle.to(images) + 180 * upside_down, zoom.to(images))
+        mirror_(seen, upside_down)
+        return seen
 
     def _edge(self, side: int, n: int, draw: torch.Generator | None) -> Integer[Tensor, " n"]:
         """The first row or column of each square."""

@@ -34,7 +34,9 @@ def patch_colours(
     wide = max(2 * _EDGE + across * pair - 0.25, 4.6)
     with sheet(path, wide, 0.75 + down * (_SIZE + foot) + 0.1) as figure:
         axes = canvas(figure)
-        axes.text(_EDGE, 0.42, fitted("patches by the three directions in which their states differ most", wide - 0.6, 11))
+        axes.text(
+            _EDGE, 0.42, fitted("patches by the three directions in which their states differ most", wide - 0.6, 11)
+        )
         for i, (picture, square) in enumerate(zip(pictures, squares, strict=True)):
             left, top = _EDGE + i % across * pair, 0.68 + i // across * (_SIZE + foot)
             stamp(axes, picture, left, top, _SIZE)
