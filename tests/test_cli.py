@@ -73,6 +73,73 @@ def test_recipes_are_listed(capsys):
     assert {"astropt-nano", "astropt-2100m", "galaxy-cnn"} <= set(capsys.readouterr().out.split())
 
 
+# --- search -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sky_index(tmp_path, capsys):
+    """Thirty objects a degree apart whose spectra are their images, nearly; a redshift for each."""
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(30, 8)).astype(np.float32)
+    ids, ra, dec = np.array([f"g{i:02d}" for i in range(30)]), np.arange(30.0), np.full(30, 5.0)
+    for name, near in (("image", vectors), ("spectrum", vectors + 0.1 * draw.normal(size=(30, 8)).astype(np.float32))):
+        Embedding(near, ids, ra, dec, "s").save(tmp_path / f"{name}.parquet")
+    (tmp_path / "known").mkdir()
+    np.savez(tmp_path / "known" / "set.npz", flux_nanomaggies=draw.normal(1, 1, (30, 3, 4, 4)), pixscale=0.4,
+             bands=np.array(["u", "g", "r"]), object_id=ids)  # fmt: skip
+    rows = [f"g{i:02d},{i / 100}" for i in range(30)]
+    (tmp_path / "known" / "numbers.csv").write_text("\n".join(["object_id,redshift", *rows]))
+    sides = (f"{name}={tmp_path / name}.parquet" for name in ("image", "spectrum"))
+    assert call("index", *sides, "--out", tmp_path / "index", "--about", tmp_path / "known") == 0
+    assert "30 objects" in capsys.readouterr().out
+    return tmp_path / "index"
+
+
+def answers(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_place_finds_spectra_of_look_alikes(sky_index, capsys):
+    words = ("search", "--index", sky_index, "--ra", 7, "--dec", 5.0001, "--across", "spectrum", "--k", 3)
+    assert call(*words, "--json") == 0
+    first = answers(capsys)
+    assert len(first) == 3 and first[0]["object_id"] == "g07" and first[0]["redshift"] == pytest.approx(0.07)
+    assert call(*words) == 0
+    assert "g07" in capsys.readouterr().out
+    assert call(*words, "--where", "redshift=0.1:", "--cone", 15, 5, 6, "--json") == 0
+    inside = answers(capsys)
+    assert len(inside) == 3 and all(0.1 <= one["redshift"] <= 0.21 for one in inside)
+
+
+def test_examples_and_what_is_not_meant(sky_index, capsys):
+    words = ("search", "--index", sky_index, "--like", "g03", "--like", "g04", "--unlike", "g05", "--json")
+    assert call(*words) == 0
+    found = answers(capsys)
+    assert len(found) == 10 and not {"g03", "g04", "g05"} & {one["object_id"] for one in found}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--ra and --dec, or --like ID"),
+        (("--ra", "7"), "--ra and --dec"),
+        (("--ra", "7", "--dec", "50"), "arcsec away"),
+        (("--like", "g03", "--across", "xray"), "image spectrum"),
+        (("--like", "g03", "--where", "redshift=0.1"), "COLUMN=LOW:HIGH"),
+        (("--like", "g03", "--where", "mass=1:2"), "mass"),
+        (("--like", "g03", "--k", "30"), "1 … 29"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(sky_index, words, said, capsys):
+    assert call("search", "--index", sky_index, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_index_wants_named_files(tmp_path, capsys):
+    assert call("index", "images.parquet", "--out", tmp_path / "index") == 2
+    assert "NAME=FILE" in capsys.readouterr().err
+
+
 # --- data ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Trim the recorded packs to what is committed: python tests/parity/make_packs.py /work/shared/parity
 
-Same file names, same layout, same numbers in float32; less of them. Tests must pass with either folder.
+Same layout, same numbers in float32, less of them; what one file holds may become two. Tests must pass with either
+folder.
 """
 
 import sys
@@ -61,6 +62,12 @@ def astroclip(pack: dict[str, Any]) -> dict[str, Any]:
 
 def _small(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: t for key, t in tensors.items() if t.numel() <= SMALL}
+
+
+def distill(pack: dict[str, Any]) -> dict[str, Any]:
+    """Of AstroDINO's training all that is small; images of its augmentations stay in the full pack."""
+    kept = ("meta", "dino", "dino_head", "masking", "dino_schedules", "layer_decay")
+    return {key: pack[key] for key in kept}
 
 
 def aion(pack: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +132,16 @@ def _replace(value: Any, views: dict[Any, Tensor]) -> Any:
     return type(value)(_replace(item, views) for item in value) if isinstance(value, list | tuple) else value
 
 
-TRIMS = {"astropt_parity.pt": astropt, "astroclip_parity.pt": astroclip, "aion/aion_tiny.pt": aion}
+TRIMS = {
+    "astropt_parity.pt": ("astropt_parity.pt", astropt),
+    "astroclip_parity.pt": ("astroclip_parity.pt", astroclip),
+    "astroclip_distill.pt": ("astroclip_parity.pt", distill),
+    "aion/aion_tiny.pt": ("aion/aion_tiny.pt", aion),
+}
+"""trimmed file → the file it is made of, and how"""
 
 if __name__ == "__main__":
-    for name, trim in TRIMS.items():
-        pack = trim(torch.load(Path(sys.argv[1]) / name, weights_only=True))
+    for name, (whole, trim) in TRIMS.items():
+        pack = trim(torch.load(Path(sys.argv[1]) / whole, weights_only=True))
         (PACKS / name).parent.mkdir(parents=True, exist_ok=True)
         squeeze(laid_out(pack), PACKS / name)

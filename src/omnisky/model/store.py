@@ -21,6 +21,7 @@ from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
+from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
 from omnisky.model.baseline import (
     ImageRegressorConfig,
@@ -29,6 +30,7 @@ from omnisky.model.baseline import (
     SpectrumRegressorConfig,
 )
 from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
+from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.junction import Modality
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
 from omnisky.model.specformer import SpecformerConfig
@@ -49,6 +51,7 @@ KINDS: dict[str, type] = {
             PhotometryRegressorConfig,
         ),
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, MagnitudeTokens, Rings, Moments),
+        *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
         *(Linear, Asinh, LegacyColours, SteinColours),
     )
 }

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from omnisky import __version__
+from omnisky.cli.find import index, search
 from omnisky.errors import BadValue, OmniskyError
 
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__)
@@ -125,6 +126,10 @@ def embed(model: str, data: Path, out: Path, *, blocks: int | None = None, batch
         precision = "bf16" if bf16 else "fp32"
         embed_file(load(model), read(data), out, blocks=blocks, batch=batch, precision=precision, watch=watch)
     print(f"{out}: read it with omnisky.Embedding.load({str(out)!r})")
+
+
+app.command(index)
+app.command(search)
 
 
 @app.command
