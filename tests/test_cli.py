@@ -3,13 +3,15 @@
 import json
 
 import numpy as np
+import pairs
 import pytest
 from PIL import Image as Picture
 from small import galaxies, model
 
-from omnisky import cli
+from omnisky import cli, recipes
 from omnisky.embed import Embedding
 from omnisky.model import store
+from omnisky.train.config import Run
 
 
 def call(*words: str) -> int:
@@ -45,6 +47,25 @@ def test_embed_writes_a_catalogue_of_the_files(folder, tmp_path):
     found = Embedding.load(tmp_path / "out.parquet")
     assert found.object_id.tolist() == [f"g{i:02d}" for i in range(12)]
     assert np.isfinite(found.vectors).all()
+
+
+def test_align_makes_a_model_of_two_towers_and_embed_asks_which(tmp_path, monkeypatch, capsys):
+    run = Run(
+        name="toy-clip", model=pairs.CLIP, codecs=(pairs.PATCHES, pairs.SECTIONS), steps=3, batch=4, precision="fp32"
+    )
+    monkeypatch.setitem(recipes.RECIPES, "toy-clip", lambda: run)
+    monkeypatch.setattr("omnisky.observe.read.read", lambda path: pairs.sky(12))
+    for name, config in {"image": pairs.VISION, "spectrum": pairs.SPECFORMER}.items():
+        store.save(config.build(1), tmp_path / name)
+    towers = ("--image", tmp_path / "image", "--spectrum", tmp_path / "spectrum")
+    assert call("align", "toy-clip", *towers) == 2  # no data
+    assert call("align", "toy-clip", "data=x", *towers, "--out", tmp_path / "run", "--json") == 0
+    assert [json.loads(line)["step"] for line in capsys.readouterr().out.splitlines()] == [1, 2, 3]
+    words = ("embed", tmp_path / "run" / "model", "x", tmp_path / "out.parquet")
+    assert call(*words) == 2
+    assert 'part="image"' in capsys.readouterr().err
+    assert call(*words, "--part", "spectrum") == 0
+    assert Embedding.load(tmp_path / "out.parquet").vectors.shape == (12, 8)
 
 
 @pytest.mark.parametrize(
