@@ -95,7 +95,8 @@ def search(
         columns |= {name: answers["scalars"][name] for name in answers["scalars"].names}
     rows = [[value.item() for value in row] for row in zip(*columns.values(), strict=True)]
     if json:
-        print("\n".join(dumps({name: None if x != x else x for name, x in zip(columns, row)}) for row in rows))
+        for row in rows:
+            print(dumps({name: None if x != x else x for name, x in zip(columns, row, strict=True)}))
     else:
         show_table(tuple(columns), [[x if isinstance(x, str) else f"{x:.6g}" for x in row] for row in rows])
 

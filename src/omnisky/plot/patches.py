@@ -21,9 +21,10 @@ def patch_colours(
     path: str | Path,
     titles: Sequence[str] | None = None,
 ) -> Path:
-    """Each image, and beside it its patches' states by their first three principal components (Oquab et al. 2023, fig. 1).
+    """Each image, and beside it its patches by the first three principal components of their states.
 
-    `states` are row by row from the top left, without class token. Equal colours are equal states, in all images.
+    After Oquab et al. 2023 (arXiv:2304.07193), fig. 1. `states` are row by row from the top left, without
+    class token. Equal colours are equal states, in all images.
     """
     same_length(images=images, states=states, titles=titles)
     pictures, colours = display(images), principal_colours(states)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from omnisky.codec.patch import RasterPatches
-from omnisky.model.augment import AS_RUN, MultiCrop, View
+from omnisky.model.augment import AS_RUN, PAPER, MultiCrop, View
 from omnisky.model.distill import DistillConfig
 from omnisky.model.vision import SIZES, vit
 from omnisky.train.config import Run
@@ -21,13 +21,13 @@ PIXELS = RasterPatches(patch_size=1, bands=BANDS, side=152, name="pixels")
 """raw nanomaggies: seeing, depth and dust belong before the stretch"""
 
 
-def astrodino() -> Run:
+def astrodino(views: MultiCrop = PAPER) -> Run:
     """A ViT-L/12 as published, with the views of the paper: 200 epochs of 1250 steps of 1440 galaxies."""
     batch, epoch = 1440, 1250
     peak = 2e-4 * math.sqrt(batch / 1024)
     return Run(
         name="astrodino",
-        model=DistillConfig(vision=vit(*SIZES["large"], drop_path=0.3), warming=30 * epoch),
+        model=DistillConfig(vision=vit(*SIZES["large"], drop_path=0.3), views=views, warming=30 * epoch),
         codecs=(PIXELS,),
         steps=200 * epoch,
         batch=batch,
@@ -48,8 +48,7 @@ def astrodino() -> Run:
 
 def astrodino_as_run() -> Run:
     """Compat: with the views as the released code makes them, its chances of blur and noise turned round."""
-    run = astrodino()
-    return replace(run, name="astrodino-as-run", model=replace(run.model, views=AS_RUN))
+    return replace(astrodino(AS_RUN), name="astrodino-as-run")
 
 
 def astrodino_mini() -> Run:
