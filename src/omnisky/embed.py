@@ -158,7 +158,9 @@ def embed_file(  # noqa: PLR0913 - as many settings as `embed`, and a file
         if file.exists():
             continue
         rows = only(seen.take(slice(start, start + part_size)), part)
-        _joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen)))).save(file)
+        piece = _joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen))))
+        _sign(parts, stamp)  # not before there is something: a call that fails at once leaves nothing behind
+        piece.save(file)
     whole = pa.concat_tables([pq.read_table(parts / f"{i:05d}.parquet") for i in range(len(starts))])
     Embedding.of(whole).save(path)
     for file in parts.iterdir():
@@ -288,6 +290,9 @@ def _demand_same(parts: Path, stamp: dict) -> None:
         before = json.loads(file.read_text())
         if before != stamp:
             raise ProvenanceError(f"{parts} was begun otherwise", saw=stamp, want=before, hint=f"remove {parts}")
-        return
-    with atomic(file) as draft:
-        draft.write_text(json.dumps(stamp))
+
+
+def _sign(parts: Path, stamp: dict) -> None:
+    if not (parts / "made-by.json").exists():
+        with atomic(parts / "made-by.json") as draft:
+            draft.write_text(json.dumps(stamp))
