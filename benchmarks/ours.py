@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from benchmarks import harness
 from omnisky.codec.tokens import Span, Tokens
-from omnisky.embed import pooled
 from omnisky.generate import generate
 from omnisky.model.autoregressive import Autoregressive
 from omnisky.recipes.astropt import published
@@ -61,7 +60,7 @@ def embed(folder: Path, size: str, precision: str, objects: int, count: int) -> 
 
     def call() -> Tensor:
         with torch.inference_mode(), place.autocast():
-            return pooled(lean.states(given, blocks=built.centre).float(), given, built)
+            return lean.vectors(given)
 
     return call
 

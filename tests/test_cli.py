@@ -3,14 +3,16 @@
 import json
 
 import numpy as np
+import pairs
 import pytest
 from PIL import Image as Picture
 from small import galaxies, model
 
-from omnisky import cli
+from omnisky import cli, recipes
 from omnisky.embed import Embedding
 from omnisky.model import store
 from omnisky.observe.read import read
+from omnisky.train.config import Run
 
 
 def call(*words: str) -> int:
@@ -48,6 +50,25 @@ def test_embed_writes_a_catalogue_of_the_files(folder, tmp_path):
     assert np.isfinite(found.vectors).all()
 
 
+def test_align_makes_a_model_of_two_towers_and_embed_asks_which(tmp_path, monkeypatch, capsys):
+    run = Run(
+        name="toy-clip", model=pairs.CLIP, codecs=(pairs.PATCHES, pairs.SECTIONS), steps=3, batch=4, precision="fp32"
+    )
+    monkeypatch.setitem(recipes.RECIPES, "toy-clip", lambda: run)
+    monkeypatch.setattr("omnisky.observe.read.read", lambda path: pairs.sky(12))
+    for name, config in {"image": pairs.VISION, "spectrum": pairs.SPECFORMER}.items():
+        store.save(config.build(1), tmp_path / name)
+    towers = ("--image", tmp_path / "image", "--spectrum", tmp_path / "spectrum")
+    assert call("align", "toy-clip", *towers) == 2  # no data
+    assert call("align", "toy-clip", "data=x", *towers, "--out", tmp_path / "run", "--json") == 0
+    assert [json.loads(line)["step"] for line in capsys.readouterr().out.splitlines()] == [1, 2, 3]
+    words = ("embed", tmp_path / "run" / "model", "x", tmp_path / "out.parquet")
+    assert call(*words) == 2
+    assert 'part="image"' in capsys.readouterr().err
+    assert call(*words, "--part", "spectrum") == 0
+    assert Embedding.load(tmp_path / "out.parquet").vectors.shape == (12, 8)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -72,6 +93,73 @@ def test_a_refusal_is_one_line_that_says_what_to_try(words, said, capsys, tmp_pa
 def test_recipes_are_listed(capsys):
     assert call("recipes") == 0
     assert {"astropt-nano", "astropt-2100m", "galaxy-cnn"} <= set(capsys.readouterr().out.split())
+
+
+# --- search -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sky_index(tmp_path, capsys):
+    """Thirty objects a degree apart whose spectra are their images, nearly; a redshift for each."""
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(30, 8)).astype(np.float32)
+    ids, ra, dec = np.array([f"g{i:02d}" for i in range(30)]), np.arange(30.0), np.full(30, 5.0)
+    for name, near in (("image", vectors), ("spectrum", vectors + 0.1 * draw.normal(size=(30, 8)).astype(np.float32))):
+        Embedding(near, ids, ra, dec, "s").save(tmp_path / f"{name}.parquet")
+    (tmp_path / "known").mkdir()
+    np.savez(tmp_path / "known" / "set.npz", flux_nanomaggies=draw.normal(1, 1, (30, 3, 4, 4)), pixscale=0.4,
+             bands=np.array(["u", "g", "r"]), object_id=ids)  # fmt: skip
+    rows = [f"g{i:02d},{i / 100}" for i in range(30)]
+    (tmp_path / "known" / "numbers.csv").write_text("\n".join(["object_id,redshift", *rows]))
+    sides = (f"{name}={tmp_path / name}.parquet" for name in ("image", "spectrum"))
+    assert call("index", *sides, "--out", tmp_path / "index", "--about", tmp_path / "known") == 0
+    assert "30 objects" in capsys.readouterr().out
+    return tmp_path / "index"
+
+
+def answers(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_place_finds_spectra_of_look_alikes(sky_index, capsys):
+    words = ("search", "--index", sky_index, "--ra", 7, "--dec", 5.0001, "--across", "spectrum", "--k", 3)
+    assert call(*words, "--json") == 0
+    first = answers(capsys)
+    assert len(first) == 3 and first[0]["object_id"] == "g07" and first[0]["redshift"] == pytest.approx(0.07)
+    assert call(*words) == 0
+    assert "g07" in capsys.readouterr().out
+    assert call(*words, "--where", "redshift=0.1:", "--cone", 15, 5, 6, "--json") == 0
+    inside = answers(capsys)
+    assert len(inside) == 3 and all(0.1 <= one["redshift"] <= 0.21 for one in inside)
+
+
+def test_examples_and_what_is_not_meant(sky_index, capsys):
+    words = ("search", "--index", sky_index, "--like", "g03", "--like", "g04", "--unlike", "g05", "--json")
+    assert call(*words) == 0
+    found = answers(capsys)
+    assert len(found) == 10 and not {"g03", "g04", "g05"} & {one["object_id"] for one in found}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--ra and --dec, or --like ID"),
+        (("--ra", "7"), "--ra and --dec"),
+        (("--ra", "7", "--dec", "50"), "arcsec away"),
+        (("--like", "g03", "--across", "xray"), "image spectrum"),
+        (("--like", "g03", "--where", "redshift=0.1"), "COLUMN=LOW:HIGH"),
+        (("--like", "g03", "--where", "mass=1:2"), "mass"),
+        (("--like", "g03", "--k", "30"), "1 … 29"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(sky_index, words, said, capsys):
+    assert call("search", "--index", sky_index, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_index_wants_named_files(tmp_path, capsys):
+    assert call("index", "images.parquet", "--out", tmp_path / "index") == 2
+    assert "NAME=FILE" in capsys.readouterr().err
 
 
 # --- data ---------------------------------------------------------------------------------------------------------

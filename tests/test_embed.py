@@ -71,7 +71,8 @@ def test_parts_of_another_model_are_refused(tmp_path):
 
 
 def _interrupt(done: int, total: int) -> None:
-    raise KeyboardInterrupt
+    if done > 4:  # the first part is there
+        raise KeyboardInterrupt
 
 
 def test_the_signature_knows_weights_layer_and_precision():

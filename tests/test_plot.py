@@ -101,9 +101,14 @@ def draw_spectra(path, n):
     return plot.spectra(wave, flux, [f"object {i}" for i in range(n)], path, redshifts=redshifts)
 
 
+def draw_patches(path, n):
+    states = np.random.default_rng(4).normal(size=(n, 16, 8))
+    return plot.patch_colours(galaxies(n), states, path, titles=[f"galaxy {i}" for i in range(n)])
+
+
 DRAWN = (
     *(draw_wall, draw_map, draw_density, draw_completions, draw_predictions),
-    *(draw_confusion, draw_yardsticks, draw_curve, draw_scaling, draw_spectra, draw_known),
+    *(draw_confusion, draw_yardsticks, draw_curve, draw_scaling, draw_spectra, draw_known, draw_patches),
 )
 
 
@@ -279,3 +284,38 @@ def test_numbers_on_logarithmic_axes_are_plain(value, said):
     from omnisky.plot.charts import _plain
 
     assert _plain(value) == said
+
+
+# --- patches as colours ------------------------------------------------------------------------------------------
+
+
+def test_equal_states_have_equal_colours_and_other_ones_others():
+    """Three kinds of patch, of which one is in both images."""
+    kinds = np.eye(3, 5)
+    which = np.array([[0, 0, 1, 1], [2, 2, 2, 1]])
+    colours = plot.principal_colours(kinds[which]).reshape(8, 3)
+    of_kind = [colours[which.ravel() == kind] for kind in range(3)]
+    assert all(np.ptp(some, axis=0).max() < 1e-9 for some in of_kind)
+    assert min(np.abs(of_kind[a][0] - of_kind[b][0]).max() for a, b in ((0, 1), (0, 2), (1, 2))) > 0.5
+    assert (colours[:, 2] == 0.5).all()  # three points span a plane: there is no third direction
+
+
+def test_the_first_colour_is_the_direction_of_largest_spread():
+    draw = np.random.default_rng(0)
+    states = draw.normal(size=(6, 25, 8)) * np.array([1, 1, 9, 1, 1, 4, 1, 1.0])
+    colours = plot.principal_colours(states).reshape(-1, 3)
+    assert np.corrcoef(colours[:, 0], states[..., 2].ravel())[0, 1] > 0.98
+    assert np.corrcoef(colours[:, 1], states[..., 5].ravel())[0, 1] > 0.95
+    assert 0.01 < (colours[:, 0] == 1).mean() < 0.03
+
+
+def test_patches_that_are_no_image_are_refused(tmp_path):
+    with pytest.raises(ShapeMismatch, match="15 patches"):
+        plot.patch_colours(galaxies(2), np.zeros((2, 15, 4)), tmp_path / "x.png")
+    with pytest.raises(BadPixels):
+        plot.patch_colours(galaxies(2), np.full((2, 16, 4), np.nan), tmp_path / "x.png")
+
+
+def test_states_of_other_images_are_refused(unchecked, tmp_path):
+    with pytest.raises(ShapeMismatch, match="one entry an object"):
+        plot.patch_colours(galaxies(2), np.zeros((3, 16, 4)), tmp_path / "x.png")

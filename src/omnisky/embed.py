@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from omnisky.codec.tokens import Tokens, encode_all
+from omnisky.codec.tokens import encode_all
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.model import store
 from omnisky.observe.loader import Source, turned
@@ -92,25 +92,52 @@ def embed(
     model: nn.Module,
     seen: Observation | Source,
     *,
+    part: str | None = None,
     blocks: int | None = None,
     batch: int = 64,
     precision: str = "fp32",
     watch: Watch | None = None,
 ) -> Embedding:
-    """The mean over tokens of the states after `blocks` blocks; None is the model's own layer for this (AstroPT: one
-    more than half of them, as its authors do). Blocks after that one are not computed. Ids and order are kept.
+    """What the model makes of each object (AstroPT, SpecFormer: the mean over tokens; AstroDINO: the class token) after
+    `blocks` blocks; None is the model's own layer for this (AstroPT: one more than half of them, as its authors do).
+    Blocks after that one are not computed. Ids and order are kept.
 
+    `part` leaves all others out: AstroCLIP wants "image" or "spectrum", and signs both alike, for they may be compared.
     Raises BadValue, and what the model's codecs raise of bad observations.
     """
-    pieces = list(_pieces(model, seen, blocks, batch, precision, watch, 0))
+    pieces = list(_pieces(model, only(seen, part), blocks, batch, precision, watch, 0))
     return _joined(pieces)
 
 
-def embed_file(
+@dataclass(frozen=True)
+class _OnePart:
+    """A source of one part of another's objects."""
+
+    source: Source
+    part: str
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, index: Any) -> Observation:
+        return only(self.source.take(index), self.part)
+
+
+def only(seen: Observation | Source, part: str | None) -> Any:
+    """The same objects with that part alone; None leaves them as they are. Raises MissingModality."""
+    if part is None:
+        return seen
+    if not isinstance(seen, Observation):
+        return _OnePart(seen, part)
+    return Observation(seen.object_id, seen.ra, seen.dec, {part: seen[part]})
+
+
+def embed_file(  # noqa: PLR0913 - as many settings as `embed`, and a file
     model: nn.Module,
     seen: Observation | Source,
     path: str | Path,
     *,
+    part: str | None = None,
     blocks: int | None = None,
     batch: int = 64,
     precision: str = "fp32",
@@ -123,14 +150,17 @@ def embed_file(
     """
     path, parts = Path(path), Path(f"{path}.parts")
     stamp = {"signature": signature(model, blocks, precision), "objects": len(seen), "part_size": part_size}
+    stamp |= {"part": part} if part else {}
     _demand_same(parts, stamp)
     starts = range(0, len(seen), part_size)
     for i, start in enumerate(starts):
-        part = parts / f"{i:05d}.parquet"
-        if part.exists():
+        file = parts / f"{i:05d}.parquet"
+        if file.exists():
             continue
-        rows = seen.take(slice(start, start + part_size))
-        _joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen)))).save(part)
+        rows = only(seen.take(slice(start, start + part_size)), part)
+        piece = _joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen))))
+        _sign(parts, stamp)  # not before there is something: a call that fails at once leaves nothing behind
+        piece.save(file)
     whole = pa.concat_tables([pq.read_table(parts / f"{i:05d}.parquet") for i in range(len(starts))])
     Embedding.of(whole).save(path)
     for file in parts.iterdir():
@@ -222,15 +252,6 @@ def signature(model: nn.Module, blocks: int | None = None, precision: str = "fp3
     return blake2b(f"{store.signature(model)}/{layer}/mean/{precision}".encode(), digest_size=8).hexdigest()
 
 
-def pooled(states: Float[Tensor, "object token width"], tokens: Tokens, model: nn.Module) -> Tensor:
-    """The mean over the tokens that are there."""
-    present = model.junction.layout(tokens).present
-    if present is None:
-        return states.mean(1)
-    weight = present[..., None].to(states.dtype)
-    return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
 def _pieces(
     model: nn.Module,
     seen: Observation | Source,
@@ -250,7 +271,7 @@ def _pieces(
         rows = seen.take(slice(start, start + batch))
         tokens = encode_all(model.codecs, rows).to(next(model.parameters()).device)
         with torch.inference_mode(), place.autocast():
-            vectors = pooled(lean.states(tokens, blocks=layer).float(), tokens, model)
+            vectors = lean.vectors(tokens, blocks=layer).float()
         yield Embedding(vectors.cpu().numpy(), rows.object_id, rows.ra, rows.dec, signed)
         if watch is not None:
             watch(done + start + len(rows), total or len(seen))
@@ -269,6 +290,9 @@ def _demand_same(parts: Path, stamp: dict) -> None:
         before = json.loads(file.read_text())
         if before != stamp:
             raise ProvenanceError(f"{parts} was begun otherwise", saw=stamp, want=before, hint=f"remove {parts}")
-        return
-    with atomic(file) as draft:
-        draft.write_text(json.dumps(stamp))
+
+
+def _sign(parts: Path, stamp: dict) -> None:
+    if not (parts / "made-by.json").exists():
+        with atomic(parts / "made-by.json") as draft:
+            draft.write_text(json.dumps(stamp))

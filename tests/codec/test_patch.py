@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches, spiral_index, standardise
+from omnisky.codec.sections import Grid, OverlappingSections
 from omnisky.codec.stretch import Asinh, Linear
 from omnisky.codec.tokens import encode_all
 from omnisky.errors import BadPixels, BandMismatch, MissingModality, ShapeMismatch, TooSmall
@@ -37,6 +38,7 @@ CODECS = {
     "astropt": SpiralPatches(patch_size=4, bands=GRZ, standardised=True, columns_first=True),
     "sections": SpectralSections(size=8, standardised=False),
     "sections, standardised": SpectralSections(size=8),
+    "sections, overlapping": OverlappingSections(grid=Grid(first_aa=3600, step_aa=310, pixels=21), size=5, step=4),
     "numbers": ScalarTokens(columns=("z", "mass"), centre=(0.5, 10), scale=(2, 100)),
 }
 every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)

@@ -18,6 +18,7 @@ from omnisky.model import port, store
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig
 from omnisky.model.junction import Modality
 from omnisky.model.port import load_published
+from omnisky.model.rename import renamed
 from omnisky.model.transformer import CoreConfig
 from omnisky.model.unpickle import Inert, unpickle
 
@@ -92,7 +93,7 @@ def test_files_with_weights_alone_take_their_heads_from_the_published_sizes(tmp_
         tokeniser="affine",
     )
     table = {ours: theirs for theirs, ours in port.TABLES["3.0 affine"].items() if "wpe" not in theirs}
-    theirs = {port._renamed(name, table): weight for name, weight in config.build(seed=0).state_dict().items()}
+    theirs = {renamed(name, table): weight for name, weight in config.build(seed=0).state_dict().items()}
     theirs["embedders.images.wpe.weight"] = theirs.pop("embedders.images.c_fc.weight")
     torch.save({"model": theirs}, tmp_path / "step_00000001.pt")
     assert load_published(tmp_path / "step_00000001.pt").config == config
@@ -103,7 +104,7 @@ def test_rename_tables_read_backwards_name_our_tensors_as_theirs(pack):
         table = port.TABLES[layout]
         back = {ours: theirs for theirs, ours in table.items()}
         names = case["state_dict"].keys()
-        assert [port._renamed(port._renamed(name, table), back) for name in names] == list(names)
+        assert [renamed(renamed(name, table), back) for name in names] == list(names)
 
 
 @pytest.mark.parametrize("args", [{}, {"n_head": 4}])

@@ -1,6 +1,7 @@
 """Trim the recorded packs to what is committed: python tests/parity/make_packs.py /work/shared/parity
 
-Same file names, same layout, same numbers in float32; less of them. Tests must pass with either folder.
+Same layout, same numbers in float32, less of them; what one file holds may become two. Tests must pass with either
+folder.
 """
 
 import sys
@@ -19,6 +20,8 @@ STEPPED = "ar_affine"
 """the one case that keeps its weights after a step of AdamW, which depend on all its gradients"""
 STATES = 128
 """of the 778 states of a spectrum: each has looked at all tokens"""
+CUT = slice(60, 84)
+"""the middle of an image: a stretch is the same at every pixel"""
 LOGITS = 16
 """of the 1024 logits of each DESI token: each is a product with its own row of the output matrix"""
 
@@ -34,15 +37,37 @@ def astropt(pack: dict[str, Any]) -> dict[str, Any]:
 
 
 def astroclip(pack: dict[str, Any]) -> dict[str, Any]:
-    """SpecFormer on one spectrum and the ViT on one image, for the core's blocks."""
-    specformer, vit = pack["specformer"], pack["vit"]
+    """SpecFormer on three spectra (states of one), ViT and image head on one image, loss, stretches, yardsticks."""
+    specformer, vit, heads = pack["specformer"], pack["vit"], pack["heads"]
+    masked = ("images", "cls", "patches", "tokens_without_cls_and_pos", "mask", "masked_cls", "masked_patches")
+    own = {key: t for key, t in heads["image_state_dict"].items() if not key.startswith("backbone.")}
+    baselines, rgb, stein = pack["baselines"], pack["to_rgb"], pack["stein"]
     return {
         "meta": pack["meta"],
-        "specformer": {key: specformer[key] for key in ("cfg", "state_dict")}
-        | {"tokens": specformer["tokens"][:1].clone(), "embedding": specformer["embedding"][:1, :STATES].clone()},
+        "specformer": {key: specformer[key] for key in ("cfg", "state_dict", "mask_seed", "loss", "token_counts")}
+        | {"tokens": specformer["tokens"][:1].clone(), "embedding": specformer["embedding"][:1, :STATES].clone()}
+        | {"spectra": specformer["spectra"], "grad": _small(specformer["grad"])},
         "vit": {key: vit[key] for key in ("cfg", "state_dict")}
-        | {key: vit[key][:1].clone() for key in ("images", "cls", "patches", "tokens_without_cls_and_pos")},
+        | {key: vit[key][:1].clone() for key in (*masked, "local", "local_cls", "local_patches")},
+        "heads": {"image_state_dict": own, "image_embedding": heads["image_embedding"], "n_head": heads["n_head"]},
+        "clip_loss": pack["clip_loss"],
+        "lr_warmup_cosine": pack["lr_warmup_cosine"],
+        "to_rgb": {"chw": rgb["chw"][:, CUT, CUT].clone(), "hwc_rgb": rgb["hwc_rgb"][CUT, CUT].clone()},
+        "stein": {"hwc": stein["hwc"][CUT, CUT].clone(), "out": {"rgb": stein["out"]["rgb"][CUT, CUT].clone()}},
+        "baselines": {key: baselines[key] for key in ("conv_att_state_dict", "mlp_state_dict", "phot", "mlp")}
+        | {key: baselines[key][:1].clone() for key in ("spectra", "conv_att")}
+        | {"resnet18_shapes": baselines["resnet18_shapes"]},
     }
+
+
+def _small(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: t for key, t in tensors.items() if t.numel() <= SMALL}
+
+
+def distill(pack: dict[str, Any]) -> dict[str, Any]:
+    """Of AstroDINO's training all that is small; images of its augmentations stay in the full pack."""
+    kept = ("meta", "dino", "dino_head", "masking", "dino_schedules", "layer_decay")
+    return {key: pack[key] for key in kept}
 
 
 def aion(pack: dict[str, Any]) -> dict[str, Any]:
@@ -107,10 +132,16 @@ def _replace(value: Any, views: dict[Any, Tensor]) -> Any:
     return type(value)(_replace(item, views) for item in value) if isinstance(value, list | tuple) else value
 
 
-TRIMS = {"astropt_parity.pt": astropt, "astroclip_parity.pt": astroclip, "aion/aion_tiny.pt": aion}
+TRIMS = {
+    "astropt_parity.pt": ("astropt_parity.pt", astropt),
+    "astroclip_parity.pt": ("astroclip_parity.pt", astroclip),
+    "astroclip_distill.pt": ("astroclip_parity.pt", distill),
+    "aion/aion_tiny.pt": ("aion/aion_tiny.pt", aion),
+}
+"""trimmed file → the file it is made of, and how"""
 
 if __name__ == "__main__":
-    for name, trim in TRIMS.items():
-        pack = trim(torch.load(Path(sys.argv[1]) / name, weights_only=True))
+    for name, (whole, trim) in TRIMS.items():
+        pack = trim(torch.load(Path(sys.argv[1]) / whole, weights_only=True))
         (PACKS / name).parent.mkdir(parents=True, exist_ok=True)
         squeeze(laid_out(pack), PACKS / name)

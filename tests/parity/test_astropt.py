@@ -14,6 +14,7 @@ from omnisky.codec.tokens import Span, Tokens
 from omnisky.model import port
 from omnisky.model.autoregressive import MaskedPatch
 from omnisky.model.port import load_published
+from omnisky.model.rename import renamed
 from omnisky.observe.types import Image, Observation, Spectrum
 from omnisky.train.optim import AdamW
 
@@ -123,7 +124,7 @@ def _backward(model, case) -> None:
 def _as_published(model, ours, names) -> dict:
     """Our tensors under the names of the file they came from."""
     layout = "3.0 affine" if model.config.tokeniser == "affine" else "3.0 aim"
-    return {key: ours[port._renamed(key, port.TABLES[layout])] for key in names}
+    return {key: ours[renamed(key, port.TABLES[layout])] for key in names}
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)

@@ -59,3 +59,13 @@ def confusion(
     table = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(table, (truth, said), 1)
     return table
+
+
+def recall_at(ranks: Integer[np.ndarray, " query"], k: int) -> Score:
+    """The share of queries whose true answer is among the first k; ranks count from 1."""
+    return bootstrap(lambda r: float(np.mean(r <= k)), np.asarray(ranks))
+
+
+def median_rank(ranks: Integer[np.ndarray, " query"]) -> Score:
+    """The median place of the true answers, 1 the first."""
+    return bootstrap(lambda r: float(np.median(r)), np.asarray(ranks))

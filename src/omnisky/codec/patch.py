@@ -6,7 +6,7 @@ spiral from the centre outwards, so that a causal model sees the galaxy before t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import ClassVar
 
@@ -43,15 +43,28 @@ def raster_index(n: int) -> Integer[Tensor, "n n"]:
     return torch.arange(n * n).reshape(n, n)
 
 
+def cut(pixels: Float[Tensor, "object band height width"], size: int) -> Float[Tensor, "object patch number"]:
+    """Square patches of `size` px row by row, each (size, size, band) flattened; the image is whole patches."""
+    b, c, height, width = pixels.shape
+    pieces = pixels.reshape(b, c, height // size, size, width // size, size)
+    return pieces.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, size * size * c)
+
+
 def standardise(patches: Float[Tensor, "... width"], eps: float = 1e-8) -> Float[Tensor, "... width"]:
     """(x − mean) / (std + eps) of each patch by itself, with the unbiased std. Its brightness and contrast are lost."""
     return (patches - patches.mean(-1, keepdim=True)) / (patches.std(-1, keepdim=True) + eps)
 
 
-def square_pixels(image: Image, bands: tuple[str, ...], patch_size: int) -> Float[Tensor, "object band height width"]:
-    """The pixels of those bands as float32; absent images are 0. Raises what `RasterPatches.encode` does."""
+def square_pixels(
+    image: Image, bands: tuple[str, ...], patch_size: int, side: int | None = None
+) -> Float[Tensor, "object band height width"]:
+    """The pixels of those bands as float32, or their middle of `side` px; absent images are 0.
+
+    Raises what `RasterPatches.encode` does.
+    """
     if missing := [band for band in bands if band not in image.bands]:
         raise BandMismatch(saw=image.bands, want=bands, hint=f"a codec without {' '.join(missing)}, or other images")
+    image = image if side is None else _middle(image, side)
     height, width = image.flux.shape[-2:]
     if min(height, width) < patch_size:
         raise TooSmall(saw=f"{height}×{width} px", want=f"at least {patch_size} px, one patch")
@@ -76,6 +89,14 @@ def square_pixels(image: Image, bands: tuple[str, ...], patch_size: int) -> Floa
     return pixels
 
 
+def _middle(image: Image, side: int) -> Image:
+    height, width = image.flux.shape[-2:]
+    if min(height, width) < side:
+        raise TooSmall(saw=f"{height}×{width} px", want=f"at least {side} px a side", hint="larger cut-outs")
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return replace(image, flux=image.flux[..., top : top + side, left : left + side], ivar=None, good=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RasterPatches:
     """Square patches row by row. A patch is (patch_size, patch_size, band) flattened in that order.
@@ -90,6 +111,8 @@ class RasterPatches:
     standardised: bool = False
     columns_first: bool = False
     """compat: AstroPT's Hugging Face pipeline reads images transposed, so published weights expect x before y"""
+    side: int | None = None
+    """px of the middle that is kept; None keeps all"""
     half: bool = False
     """compat: round standardised patches through float16, as AstroPT's training data were"""
     name: str = "images"
@@ -106,7 +129,7 @@ class RasterPatches:
         Raises BandMismatch, TooSmall, ShapeMismatch (not square, or not whole patches) and BadPixels.
         """
         image: Image = seen[self.part]
-        patches = self._cut(self.stretch.forward(square_pixels(image, self.bands, self.patch_size)))
+        patches = self._cut(self.stretch.forward(square_pixels(image, self.bands, self.patch_size, self.side)))
         if self.standardised:
             patches = standardise(patches)
             patches = patches.half().float() if self.half else patches
@@ -131,9 +154,7 @@ class RasterPatches:
         return seen | {self.part: Image(flux=flux, bands=self.bands, unit=unit)}
 
     def _cut(self, pixels: Float[Tensor, "object band height width"]) -> Float[Tensor, "object token number"]:
-        p, (b, c, size, _) = self.patch_size, pixels.shape
-        pixels = pixels.mT if self.columns_first else pixels
-        return pixels.reshape(b, c, size // p, p, size // p, p).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+        return cut(pixels.mT if self.columns_first else pixels, self.patch_size)
 
     def _paste(
         self, patches: Float[Tensor, "object token number"], n: int
@@ -150,7 +171,7 @@ class RasterPatches:
                 want="like=observation",
                 hint="decode(tokens, like=observation), or a codec with standardised=False",
             )
-        seen = self._cut(self.stretch.forward(square_pixels(like[self.part], self.bands, self.patch_size)))
+        seen = self._cut(self.stretch.forward(square_pixels(like[self.part], self.bands, self.patch_size, self.side)))
         return patches * (seen.std(-1, keepdim=True) + 1e-8) + seen.mean(-1, keepdim=True)
 
 

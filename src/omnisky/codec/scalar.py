@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 
+from omnisky.codec.patch import ScalarTokens
 from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue
 from omnisky.observe.types import Observation, Scalars
@@ -40,3 +41,20 @@ class ClassIds:
         numbers = np.where(span.there().numpy(), span.values.double().numpy(), np.nan)
         seen = Observation.of(range(len(numbers))) if like is None else like
         return seen | {self.part: Scalars(values=numbers, names=(self.column,))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MagnitudeTokens(ScalarTokens):
+    """Fluxes in nanomaggies as AB magnitudes, (m − centre) / scale; what has no magnitude (flux ≤ 0, NaN) is absent."""
+
+    def encode(self, seen: Observation) -> Tokens:
+        """One span, `name`, of one token per column."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            magnitude = 22.5 - 2.5 * np.log10(seen[self.part].values)
+        values = np.where(np.isfinite(magnitude), magnitude, np.nan)
+        return super().encode(seen | {self.part: replace(seen[self.part], values=values)})
+
+    def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:
+        """The fluxes again; absent ones are NaN."""
+        said = super().decode(tokens, like)
+        return said | {self.part: replace(said[self.part], values=10 ** (0.4 * (22.5 - said[self.part].values)))}

@@ -132,6 +132,19 @@ def encode_all(codecs: tuple[Codec, ...], seen: Observation) -> Tokens:
     return tokens
 
 
+def demand_present(tokens: Tokens, name: str) -> Span:
+    """The span of that name, of which each object has at least one token. Raises MissingModality."""
+    span = tokens[name]
+    if span.present is not None and not bool(span.present.any(1).all()):
+        absent = int((~span.present.any(1)).sum())
+        raise MissingModality(
+            f"{absent} of {tokens.objects} objects have no {name!r}",
+            want="every object to have it",
+            hint="seen.take(seen[part].there())",
+        )
+    return span
+
+
 def absent_where(span: Span, present: Tensor) -> Span:
     """Hide all tokens of the objects where `present` (object,) is False."""
     if bool(present.all()):

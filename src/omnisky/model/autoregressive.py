@@ -80,6 +80,15 @@ class PatchModel(nn.Module):
         layout = self.junction.layout(tokens)
         return self._through(self.junction.enter(tokens), layout, blocks, cache)
 
+    def vectors(self, tokens: Tokens, blocks: int | None = None) -> Float[Tensor, "object width"]:
+        """One vector an object: the mean over its tokens' states after `blocks` blocks, or at the centre."""
+        states = self.states(tokens, blocks=self.centre if blocks is None else blocks).float()
+        present = self.junction.layout(tokens).present
+        if present is None:
+            return states.mean(1)
+        weight = present[..., None].to(states.dtype)
+        return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+
     def _through(self, x: Tensor, layout: Layout, blocks: int | None = None, cache: Cache | None = None) -> Tensor:
         attend = self._attend(x.shape[1], layout.present, x.device)
         return self.core(x, attend, causal=attend is None and self.config.prefix == 0, cache=cache, blocks=blocks)

@@ -1,4 +1,8 @@
-"""Supervised yardsticks: what labels alone teach a small network."""
+"""Supervised yardsticks: what labels alone teach a small network.
+
+`SmallCNN` classifies; the other three predict numbers, as AstroCLIP's paper has them (Parker et al. 2024, §5): ResNet18
+on images, convolutions with attention on spectra, a perceptron on magnitudes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from omnisky.codec.tokens import Codec, Tokens
+from omnisky.codec.tokens import Codec, Tokens, demand_present
+from omnisky.errors import BadValue, ShapeMismatch
+from omnisky.model.resnet import RESNET18, ResNet, ResNetConfig, pixels_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +76,158 @@ class SmallCNN(nn.Module):
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """Mean cross-entropy of the objects' labels."""
         return F.cross_entropy(self(tokens).float(), tokens[self.config.labels].values[:, 0])
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressorConfig:
+    """What is predicted: numbers, standardised by the codec of `targets`."""
+
+    answers: int
+    targets: str = "targets"
+    """name of the span of numbers to predict, one token a number"""
+
+
+class Regressor(nn.Module):
+    """Tokens → numbers, by the mean square error of those that were measured."""
+
+    def __init__(self, config: RegressorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.codecs: tuple[Codec, ...] = ()
+
+    def predict(self, tokens: Tokens) -> Float[Tensor, "object answer"]:
+        """The numbers, in the units of the targets' codec."""
+        raise NotImplementedError
+
+    def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
+        """Mean square error. Raises ShapeMismatch where there are other numbers than answers, BadValue for none."""
+        target, said = tokens[self.config.targets], self.predict(tokens).float()
+        if target.values.shape[1:] != (self.config.answers, 1):
+            raise ShapeMismatch("targets", saw=tuple(target.values.shape[1:]), want=(self.config.answers, 1))
+        there = target.there()
+        if not bool(there.any()):
+            raise BadValue("nothing to learn from", saw="no target in this batch", want="some that are not NaN")
+        return ((said - target.values[..., 0]).square() * there).sum() / there.sum()
+
+
+def _seeded(kind: type[Regressor], config: RegressorConfig, seed: int | None) -> Regressor:
+    with torch.random.fork_rng():
+        torch.manual_seed(0 if seed is None else seed)
+        return kind(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRegressorConfig(RegressorConfig):
+    """ResNet18 on images."""
+
+    network: ResNetConfig = RESNET18
+    name: str = "pixels"
+    """of the span of pixels, one token a pixel"""
+
+    def build(self, seed: int | None = None) -> ImageRegressor:
+        built = _seeded(ImageRegressor, self, seed).to(memory_format=torch.channels_last)
+        assert isinstance(built, ImageRegressor)
+        return built
+
+
+class ImageRegressor(Regressor):
+    """A ResNet and one linear layer."""
+
+    config: ImageRegressorConfig
+
+    def __init__(self, config: ImageRegressorConfig) -> None:
+        super().__init__(config)
+        self.network = ResNet(config.network)
+        self.answers = nn.Linear(config.network.width, config.answers)
+
+    def predict(self, tokens: Tokens) -> Float[Tensor, "object answer"]:
+        return self.answers(self.network(pixels_of(tokens, self.config.name, self.config.network.bands)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrumRegressorConfig(RegressorConfig):
+    """Convolutions and attention on spectra, after Melchior et al. 2023 (arXiv:2211.07890)."""
+
+    channels: tuple[int, ...] = (8, 16, 16, 32)
+    kernels: tuple[int, ...] = (5, 10, 20, 40)
+    """pixels; between convolutions the spectrum is pooled by as many"""
+    hidden: int = 32
+    dropout: float = 0.0
+    name: str = "flux"
+    """of the span that holds a spectrum's pixels in one token"""
+
+    def build(self, seed: int | None = None) -> SpectrumRegressor:
+        built = _seeded(SpectrumRegressor, self, seed)
+        assert isinstance(built, SpectrumRegressor)
+        return built
+
+
+class SpectrumRegressor(Regressor):
+    """Convolutions; half of the channels say where to look, the other half what is there; a perceptron."""
+
+    config: SpectrumRegressorConfig
+
+    def __init__(self, config: SpectrumRegressorConfig) -> None:
+        super().__init__(config)
+        sizes = zip(pairwise((1, *config.channels)), config.kernels, strict=True)
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(a, b, k, padding=k // 2), nn.InstanceNorm1d(b), nn.PReLU(b), _drop(config))
+            for (a, b), k in sizes
+        )
+        widths = (config.channels[-1] // 2, config.hidden, config.hidden)
+        hidden = [nn.Sequential(nn.Linear(a, b), nn.PReLU(b), _drop(config)) for a, b in pairwise(widths)]
+        self.hidden = nn.Sequential(*hidden)
+        self.answers = nn.Linear(config.hidden, config.answers)
+
+    def predict(self, tokens: Tokens) -> Float[Tensor, "object answer"]:
+        x = demand_present(tokens, self.config.name).values
+        if x.shape[1] != 1:
+            raise ShapeMismatch(saw=f"{x.shape[1]} tokens a spectrum", want="one, of all its pixels")
+        for i, (stage, kernel) in enumerate(zip(self.stages, self.config.kernels, strict=True)):
+            x = stage(x)
+            x = x if i == len(self.stages) - 1 else F.max_pool1d(x, kernel, padding=kernel // 2)
+        there, where = x.chunk(2, dim=1)
+        return self.answers(self.hidden((there * where.softmax(-1)).sum(-1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotometryRegressorConfig(RegressorConfig):
+    """A perceptron on magnitudes or colours."""
+
+    columns: int = 3
+    hidden: tuple[int, ...] = (64, 64)
+    dropout: float = 0.0
+    name: str = "photometry"
+    """of the span of numbers, one token each"""
+
+    def build(self, seed: int | None = None) -> PhotometryRegressor:
+        built = _seeded(PhotometryRegressor, self, seed)
+        assert isinstance(built, PhotometryRegressor)
+        return built
+
+
+class PhotometryRegressor(Regressor):
+    """Linear layers with ReLU between; a magnitude that is absent is 0."""
+
+    config: PhotometryRegressorConfig
+
+    def __init__(self, config: PhotometryRegressorConfig) -> None:
+        super().__init__(config)
+        widths = (config.columns, *config.hidden)
+        self.hidden = nn.Sequential(
+            *(nn.Sequential(nn.Linear(a, b), nn.ReLU(), _drop(config)) for a, b in pairwise(widths))
+        )
+        self.answers = nn.Linear(widths[-1], config.answers)
+
+    def predict(self, tokens: Tokens) -> Float[Tensor, "object answer"]:
+        values = demand_present(tokens, self.config.name).values
+        if values.shape[1:] != (self.config.columns, 1):
+            raise ShapeMismatch("photometry", saw=tuple(values.shape[1:]), want=(self.config.columns, 1))
+        return self.answers(self.hidden(values[..., 0]))
+
+
+def _drop(config: SpectrumRegressorConfig | PhotometryRegressorConfig) -> nn.Module:
+    return nn.Dropout(config.dropout) if config.dropout else nn.Identity()

@@ -16,22 +16,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from omnisky.codec.patch import SpectralSections, SpiralPatches
 from omnisky.codec.tokens import Codec
 from omnisky.errors import CorruptFile, UnknownLayout
-from omnisky.model import store
-from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PatchModel
+from omnisky.model import port_astroclip, store
+from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig
 from omnisky.model.junction import Modality
+from omnisky.model.rename import renamed, some
 from omnisky.model.transformer import CoreConfig
 from omnisky.model.unpickle import Inert, unpickle
 
@@ -89,8 +89,6 @@ TABLES: dict[str, dict[str, str]] = {
 """layout → {their name: our name}. i: block, m: modality, w: weight or bias. Read backwards it names our tensors as
 theirs; an affine end does not show whether it was `wpe` (a table of ids or positions) or `c_fc`, its Modality does"""
 
-_HOLES = {"{i}": r"(?P<i>\d+)", "{m}": r"(?P<m>[^.]+)", "{w}": "(?P<w>weight|bias)"}
-
 _HEADS = {128: 8, 256: 8, 384: 8, 512: 8, 768: 12, 1024: 16, 2048: 8, 2560: 32}
 """width → heads in every published size, for files that hold weights alone (the COLM study's step_*.pt)"""
 
@@ -126,7 +124,7 @@ class Published:
         ours = any(name.startswith("core.blocks.") for name in names)
         raise UnknownLayout(
             str(self.file),
-            saw=_some(names),
+            saw=some(names),
             want="AstroPT's v1.0, 2.0.x or 3.0 names (native backbone)",
             hint="load the folder it is in: this is one of ours" if ours else "",
         )
@@ -140,19 +138,25 @@ class Published:
         return value
 
 
-def load_published(file: str | Path) -> PatchModel:
-    """The model in a published AstroPT file (.pt, .ckpt, .safetensors with an optional config.json), in eval mode.
+def load_published(file: str | Path, *, heads: int | None = None) -> nn.Module:
+    """The model in a published file (.pt, .ckpt, AstroPT's .safetensors with an optional config.json), in eval mode.
+
+    AstroPT's layouts are below, those of AstroCLIP, SpecFormer, AstroDINO and Stein et al. in `port_astroclip`.
+    `heads` is for weights that come without a word on how many there are, at a width nobody published.
 
     `model.codecs` is the preprocessing it was trained with, or () where that is not known: other bands than red, green
     and blue (their names are not in the file), light curves, ids of somebody else's codec.
 
     Raises UnknownLayout, UnsafePickle, CorruptFile.
     """
-    published = _read(Path(file))
-    found = {theirs: _renamed(theirs, TABLES[published.layout]) for theirs in published.weights}
+    said = _opened(Path(file))
+    if (layout := port_astroclip.layout_of(said)) is not None:
+        return layout.load(Path(file), said, heads)
+    published = _read(Path(file), said)
+    found = {theirs: renamed(theirs, TABLES[published.layout]) for theirs in published.weights}
     names = {theirs: ours for theirs, ours in found.items() if ours is not None}
     if strange := found.keys() - names.keys():
-        raise UnknownLayout(f"{file}: {published.layout}", saw=_some(sorted(strange)), want="that layout's names alone")
+        raise UnknownLayout(f"{file}: {published.layout}", saw=some(sorted(strange)), want="that layout's names alone")
     weights = {names[theirs]: weight for theirs, weight in published.weights.items()}
     tables = {ours for theirs, ours in names.items() if ".wpe." in theirs}
     try:
@@ -168,21 +172,6 @@ def load_published(file: str | Path) -> PatchModel:
 
 
 # --- names and config --------------------------------------------------------------------------------------------
-
-
-@cache
-def _pattern(template: str) -> re.Pattern[str]:
-    text = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
-    for hole, what in _HOLES.items():
-        text = text.replace(hole, what)
-    return re.compile(text)
-
-
-def _renamed(name: str, table: Mapping[str, str]) -> str | None:
-    for theirs, ours in table.items():
-        if found := _pattern(theirs).fullmatch(name):
-            return ours.format(**found.groupdict())
-    return None
 
 
 def _config(
@@ -288,17 +277,19 @@ def _codecs(published: Published, config: AutoregressiveConfig | MaskedConfig) -
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _read(file: Path) -> Published:
-    if file.suffix == ".safetensors":
-        beside = file.parent / "config.json"
-        said = (_json(beside) if beside.exists() else {}) | {"model": store.read_weights(file)}
-        said = {"model_args": said} | said
-    else:
-        said = unpickle(file, _PICKLED)
-        said = said if isinstance(said, dict) and "model" in said else {"model": said}
+def _opened(file: Path) -> Any:
+    if file.suffix != ".safetensors":
+        return unpickle(file, (*_PICKLED, *port_astroclip.PICKLED), port_astroclip.DICTS)
+    beside = file.parent / "config.json"
+    said = (_json(beside) if beside.exists() else {}) | {"model": store.read_weights(file)}
+    return {"model_args": said} | said
+
+
+def _read(file: Path, said: Any) -> Published:
+    said = said if isinstance(said, dict) and "model" in said else {"model": said}
     weights, args = said["model"], said.get("model_args", {})
     if not isinstance(args, dict) or not isinstance(weights, dict) or not weights or not _all_tensors(weights):
-        saw = _some(map(str, weights)) if isinstance(weights, dict) else type(weights).__name__
+        saw = some(map(str, weights)) if isinstance(weights, dict) else type(weights).__name__
         raise UnknownLayout(f"{file}: no state dict", saw=saw, want="AstroPT's: model, model_args, modality_registry")
     registry = _registry(said.get("modality_registry", args.get("modalities")))
     return Published(file, {str(k).replace("_orig_mod.", ""): w for k, w in weights.items()}, args, registry)
@@ -322,8 +313,3 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CorruptFile(f"{file}: {error}", want="a JSON object") from error
     return said if isinstance(said, dict) else {}
-
-
-def _some(names: Iterable[str]) -> tuple[str, ...]:
-    listed = list(names)
-    return (*listed[:4], f"… {len(listed)} in all") if len(listed) > 4 else tuple(listed)

@@ -15,21 +15,44 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
-from omnisky.codec.scalar import ClassIds
+from omnisky.codec.scalar import ClassIds, MagnitudeTokens
+from omnisky.codec.sections import Grid, OverlappingSections
 from omnisky.codec.shape import Moments, Rings
-from omnisky.codec.stretch import Asinh, Linear
+from omnisky.codec.stored import StoredTokens
+from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
+from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
-from omnisky.model.baseline import SmallCNNConfig
+from omnisky.model.baseline import (
+    ImageRegressorConfig,
+    PhotometryRegressorConfig,
+    SmallCNNConfig,
+    SpectrumRegressorConfig,
+)
+from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
+from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.junction import Modality
+from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
+from omnisky.model.specformer import SpecformerConfig
 from omnisky.model.transformer import CoreConfig
+from omnisky.model.vision import VisionConfig
 from omnisky.storage import atomic
 
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig),
-        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, Rings, Moments, Linear, Asinh),
+        *(AutoregressiveConfig, PrefixConfig, MaskedConfig, CoreConfig, Modality, SmallCNNConfig, VisionConfig),
+        *(SpecformerConfig, OverlappingSections, Grid, StoredTokens, ContrastiveConfig, PoolConfig, TowerConfig),
+        *(
+            MomentumEncoderConfig,
+            ResNetConfig,
+            ImageRegressorConfig,
+            SpectrumRegressorConfig,
+            PhotometryRegressorConfig,
+        ),
+        *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, MagnitudeTokens, Rings, Moments),
+        *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
+        *(Linear, Asinh, LegacyColours, SteinColours),
     )
 }
 """every dataclass a config.json may name"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickletools
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -31,17 +32,22 @@ class Inert:
             self.__dict__.update(state)
 
 
-def unpickle(file: Path, inert: tuple[str, ...] = ()) -> Any:
+def unpickle(file: Path, inert: tuple[str, ...] = (), dicts: tuple[str, ...] = ()) -> Any:
     """What torch.save wrote, by torch's restricted unpickler: tensors and plain containers, nothing is called.
 
-    Instances of the classes in `inert` ("package.module.Class") become `Inert`. Zip files are mapped, not read.
+    Instances of the classes in `inert` ("package.module.Class", or "package." for all in it) become `Inert`, those of
+    `dicts`, which derive from dict, an OrderedDict. Zip files are mapped, not read.
     Raises UnsafePickle for a file that names anything else, and CorruptFile for one that breaks off or is no pickle.
     """
+    packages = tuple(name for name in inert if name.endswith("."))
+    if packages:
+        inert = (*inert, *sorted({name for name in _named(file) if name.startswith(packages)}))
+    stand_ins = [(Inert, name) for name in inert if name not in dicts] + [(OrderedDict, name) for name in dicts]
     try:
-        with torch.serialization.safe_globals([(Inert, name) for name in inert]):
+        with torch.serialization.safe_globals(stand_ins):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # whatever a broken or hostile file may provoke
-        named = [name for name in _named(file) if name not in inert and not _HARMLESS.fullmatch(name)]
+        named = [name for name in _named(file) if name not in (*inert, *dicts) and not _HARMLESS.fullmatch(name)]
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if named or "unsupported global" in str(error).lower():
             raise UnsafePickle(

@@ -32,6 +32,15 @@ class Region(Protocol):
         ...
 
 
+def apart_deg(
+    ra: Float[np.ndarray, " object"], dec: Float[np.ndarray, " object"], ra0: float, dec0: float
+) -> Float[np.ndarray, " object"]:
+    """Distance from a place, all in deg, by the haversine formula, exact also for small angles; NaN stays NaN."""
+    lon, lat, lon0, lat0 = (np.radians(x) for x in (ra, dec, ra0, dec0))
+    h = np.sin((lat - lat0) / 2) ** 2 + np.cos(lat) * np.cos(lat0) * np.sin((lon - lon0) / 2) ** 2
+    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(h, 0, 1))))
+
+
 @dataclass(frozen=True)
 class Cone:
     """A circle on the sky."""
@@ -61,10 +70,7 @@ class Cone:
     def holds(
         self, ra: Float[np.ndarray, " object"], dec: Float[np.ndarray, " object"], cell: Integer[np.ndarray, " object"]
     ) -> Bool[np.ndarray, " object"]:
-        """By the haversine formula, exact also for small angles."""
-        lon, lat, lon0, lat0 = (np.radians(x) for x in (ra, dec, self.ra, self.dec))
-        h = np.sin((lat - lat0) / 2) ** 2 + np.cos(lat) * np.cos(lat0) * np.sin((lon - lon0) / 2) ** 2
-        return 2 * np.arcsin(np.sqrt(np.clip(h, 0, 1))) <= np.radians(self.radius_deg)
+        return apart_deg(ra, dec, self.ra, self.dec) <= self.radius_deg
 
 
 @dataclass(frozen=True)

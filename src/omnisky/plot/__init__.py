@@ -15,4 +15,6 @@ from omnisky.plot.gallery import completions as completions
 from omnisky.plot.gallery import lookalike_wall as lookalike_wall
 from omnisky.plot.gallery import predictions as predictions
 from omnisky.plot.lines import spectra as spectra
+from omnisky.plot.patches import patch_colours as patch_colours
+from omnisky.plot.patches import principal_colours as principal_colours
 from omnisky.plot.wall import wall as wall

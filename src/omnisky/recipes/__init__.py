@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from omnisky.errors import UnknownModel
-from omnisky.recipes import astropt, baseline
+from omnisky.recipes import astroclip, astrodino, astropt, baseline
 from omnisky.train.config import Run
 
-RECIPES: dict[str, Callable[[], Run]] = {**astropt.RECIPES, **baseline.RECIPES}
+RECIPES: dict[str, Callable[[], Run]] = {
+    **astropt.RECIPES,
+    **astrodino.RECIPES,
+    **astroclip.RECIPES,
+    **baseline.RECIPES,
+}
 
 
 def recipe(name: str) -> Run:

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from omnisky.errors import BadValue
 
@@ -47,11 +49,38 @@ class Place:
                 module.to(PRECISIONS[self.precision])
         return copied
 
+    def gather(self, rows: Tensor) -> tuple[Tensor, int]:
+        """The rows of all ranks, as many of each, and where this rank's own begin; gradients find their way back.
+
+        Alone, or where torch.distributed was not set up, just these.
+        """
+        if not (dist.is_available() and dist.is_initialized()):
+            return rows, 0
+        return _Gathered.apply(rows), dist.get_rank() * len(rows)
+
     def autocast(self) -> AbstractContextManager:
         """Matrix products in `precision`, weights and sums in float32."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
+
+
+class _Gathered(torch.autograd.Function):
+    """Forward: everybody's rows. Backward: what everybody's loss says of this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        pieces = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(pieces, rows.contiguous())
+        ctx.rows = len(rows)
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        first = dist.get_rank() * ctx.rows
+        return total[first : first + ctx.rows]
 
 
 def here(precision: str = "fp32") -> Place:

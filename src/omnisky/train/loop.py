@@ -103,6 +103,11 @@ def _begin(run: Run, folder: Path, source: Observation | None, start: nn.Module 
     place = here(run.precision)
     model = run.model.build(run.seed).to(place.device)
     model.codecs = run.codecs
+    if hasattr(model, "gather"):
+        model.gather = place.gather  # a contrast is among the objects of all ranks
+    if start is None and getattr(model, "standing", False):
+        hint = "train.frozen.align(run, folder, source, towers), or start="
+        raise BadValue(f"{run.name}: its backbones would stand still at a random start", want="trained ones", hint=hint)
     if start is not None:
         store.fill(model, start.state_dict(), "the model to start from")
     loader = Loader(
@@ -133,15 +138,12 @@ def _step(learner: Learner, seen: Observation) -> Progress:
     """One step: the gradient of the whole batch, clipped, applied."""
     run, start = learner.run, time.perf_counter()
     learner.model.train()
-    rate = run.optim.rate(learner.step + 1, run.steps)
-    for group in learner.optimiser.param_groups:
-        group["lr"] = rate
+    rate = run.optim.steer(learner.optimiser, learner.step + 1, run.steps)
     seed = run.seed * 1_000_003 + learner.step
     with learner.place.drawing(seed):
         draw = torch.Generator().manual_seed(seed)
         loss = _accumulate(learner, encode_all(run.codecs, seen).to(learner.place.device), draw)
-    limit = run.optim.clip or math.inf
-    norm = float(nn.utils.clip_grad_norm_(learner.model.parameters(), limit))
+    norm = run.optim.shorten(learner.model)
     if not math.isfinite(loss + norm):  # a finite loss may have a gradient that is not
         raise NonFiniteLoss(
             f"step {learner.step + 1}",
@@ -152,6 +154,8 @@ def _step(learner: Learner, seen: Observation) -> Progress:
     learner.optimiser.step()
     learner.optimiser.zero_grad(set_to_none=True)
     learner.step += 1
+    if hasattr(learner.model, "after_step"):  # a teacher that follows its student
+        learner.model.after_step(learner.step, run.steps)
     if learner.mean is not None:
         learner.mean.update(learner.model, learner.step)
     judgement = _judge(learner) if learner.step % run.judge_every == 0 or learner.step == run.steps else None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
+
+from omnisky.errors import BadValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,17 @@ class AdamW:
         share = (step - self.warmup) / max(until - self.warmup, 1)
         return self.peak * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * share)))
 
+    def steer(self, optimiser: torch.optim.Optimizer, step: int, steps: int) -> float:
+        """Give every group what this step wants; returns the learning rate."""
+        rate = self.rate(step, steps)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def shorten(self, model: nn.Module) -> float:
+        """Clip the gradient; returns its norm before."""
+        return float(nn.utils.clip_grad_norm_(model.parameters(), self.clip or math.inf))
+
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """Two groups, in the order of the model's parameters: decayed and not."""
         learning = [p for p in model.parameters() if p.requires_grad]
@@ -47,6 +61,85 @@ class AdamW:
             {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A model whose layers learn at their own rates."""
+
+    layers: int
+    """the last layer's number"""
+    parts: tuple[nn.Module, ...]
+    """whose gradients are clipped apart"""
+
+    def layer_of(self, name: str) -> int:
+        """The layer of a parameter, 0 for what lies before the first block."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerwiseAdamW(AdamW):
+    """DINOv2's AdamW (Oquab et al. 2023, arXiv:2304.07193, app. B): early layers learn more slowly, decay grows.
+
+    Its steps count from 0: linear warm-up from 0 to peak, then a cosine to floor · peak, which the last step just
+    misses. Models must be `Layered`; parameters of a module called `patches` learn at `first` of their layer's rate,
+    those of one called `last` not at all up to step `frozen`.
+    """
+
+    weight_decay_end: float = 0.01
+    """reached by a cosine from `weight_decay`"""
+    layer_decay: float = 0.9
+    """of the rate, from a layer to the one before"""
+    first: float = 0.2
+    frozen: int = 0
+    """steps"""
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step 1 … `steps`."""
+        if step <= self.warmup:
+            return self.peak * (step - 1) / max(self.warmup - 1, 1)
+        until = self.decay_until or steps
+        return cosine(self.peak, self.floor * self.peak, step - 1 - self.warmup, until - self.warmup)
+
+    def steer(self, optimiser: torch.optim.Optimizer, step: int, steps: int) -> float:
+        rate, decay = self.rate(step, steps), cosine(self.weight_decay, self.weight_decay_end, step - 1, steps)
+        for group in optimiser.param_groups:
+            group["lr"] = 0.0 if group["last"] and step <= self.frozen else rate * group["share"]
+            group["weight_decay"] = decay * group["decays"]
+        return rate
+
+    def shorten(self, model: nn.Module) -> float:
+        """Clip the gradient of each part by itself; returns the norm of all, before."""
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), self.clip or math.inf) for part in _layered(model).parts]
+        return float(torch.stack(norms).norm())
+
+    def build(self, model: nn.Module) -> torch.optim.AdamW:
+        """A group for each layer's decayed parameters and one for its others. Raises BadValue."""
+        groups: dict[tuple, list[nn.Parameter]] = {}
+        layered = _layered(model)
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                among = name.split(".")
+                share = self.layer_decay ** (layered.layers - layered.layer_of(name))
+                share *= self.first if "patches" in among else 1.0
+                groups.setdefault((share, p.ndim >= 2, "last" in among), []).append(p)
+        listed = [
+            {"params": params, "share": share, "decays": decays, "last": last}
+            for (share, decays, last), params in groups.items()
+        ]
+        return torch.optim.AdamW(listed, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+
+
+def cosine(start: float, end: float, step: int, steps: int) -> float:
+    """From `start` at step 0 to `end` at step `steps`, and there it stays."""
+    share = min(step / max(steps, 1), 1.0)
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _layered(model: nn.Module) -> Layered:
+    if not isinstance(model, Layered):
+        raise BadValue("LayerwiseAdamW", saw=type(model).__name__, want="a model that names its layers", hint="AdamW")
+    return model
 
 
 class MeanWeights:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from cyclopts import App
 
 from omnisky import __version__
+from omnisky.cli.find import index, search
+from omnisky.cli.pairs import align
 from omnisky.errors import BadValue, OmniskyError
 
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__)
@@ -96,7 +98,16 @@ def recipes() -> None:
 
 
 @app.command
-def embed(model: str, data: Path, out: Path, *, blocks: int | None = None, batch: int = 64, bf16: bool = False) -> None:
+def embed(
+    model: str,
+    data: Path,
+    out: Path,
+    *,
+    part: str | None = None,
+    blocks: int | None = None,
+    batch: int = 64,
+    bf16: bool = False,
+) -> None:
     """Embed observations into a Parquet catalogue: object_id, ra, dec, embedding. Called again, it goes on.
 
     Parameters
@@ -107,6 +118,8 @@ def embed(model: str, data: Path, out: Path, *, blocks: int | None = None, batch
         What to embed: a folder or file that `omnisky.read` opens.
     out
         The Parquet file.
+    part
+        The one part to read, where there are several: image, spectrum. An AstroCLIP wants to know.
     blocks
         How many blocks to go through; the model's own embedding layer if not given.
     batch
@@ -123,8 +136,14 @@ def embed(model: str, data: Path, out: Path, *, blocks: int | None = None, batch
     keep_memory()
     with counting_bar("embed") as watch:
         precision = "bf16" if bf16 else "fp32"
-        embed_file(load(model), read(data), out, blocks=blocks, batch=batch, precision=precision, watch=watch)
+        built, seen = load(model), read(data)
+        embed_file(built, seen, out, part=part, blocks=blocks, batch=batch, precision=precision, watch=watch)
     print(f"{out}: read it with omnisky.Embedding.load({str(out)!r})")
+
+
+app.command(align)
+app.command(index)
+app.command(search)
 
 
 @app.command
