@@ -6,6 +6,7 @@ import resource
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from errno import ENOSPC
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 import omnisky
 from omnisky.codec.patch import ScalarTokens, SpectralSections, SpiralPatches
 from omnisky.codec.stretch import Asinh
+from omnisky.embed import signature
 from omnisky.errors import ConfigError, CorruptFile, StorageError, UnknownLayout, UnknownModel
 from omnisky.model import store
 from omnisky.model.autoregressive import AutoregressiveConfig
@@ -167,3 +169,14 @@ def test_only_known_kinds_are_packed_and_unpacked():
         store.pack(Foreign())
     with pytest.raises(ConfigError, match="Foreign"):
         store.unpack({"kind": "Foreign", "a": 1})
+
+
+def test_a_field_that_came_later_changes_no_signature_until_it_is_used():
+    """Else every embedding and probe made before would be refused; the shipped model's is the witness."""
+    shipped = store.load("omnisky-nano")
+    told = json.loads((Path(store.__file__).parents[1] / "weights/omnisky-nano/probe/probe.json").read_text())
+    assert signature(shipped, None, "bf16") == told["signature"]
+    cropped = replace(shipped.codecs[0], side=56)
+    assert store.unpack(store.pack(cropped)) == cropped
+    shipped.codecs = (cropped, *shipped.codecs[1:])
+    assert signature(shipped, None, "bf16") != told["signature"]

@@ -16,7 +16,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from omnisky.codec.stretch import Linear, Stretch
-from omnisky.codec.tokens import Span, Tokens, absent_where
+from omnisky.codec.tokens import LATER, Span, Tokens, absent_where
 from omnisky.errors import BadPixels, BandMismatch, ShapeMismatch, TooSmall
 from omnisky.observe.types import Image, Observation, Scalars, Spectrum
 
@@ -111,7 +111,7 @@ class RasterPatches:
     standardised: bool = False
     columns_first: bool = False
     """compat: AstroPT's Hugging Face pipeline reads images transposed, so published weights expect x before y"""
-    side: int | None = None
+    side: int | None = field(default=None, metadata=LATER)
     """px of the middle that is kept; None keeps all"""
     half: bool = False
     """compat: round standardised patches through float16, as AstroPT's training data were"""

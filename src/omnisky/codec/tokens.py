@@ -13,6 +13,9 @@ from torch import Tensor
 from omnisky.errors import MissingModality, ShapeMismatch
 from omnisky.observe.types import Observation
 
+LATER = {"later": True}
+"""metadata of a field added to a codec after models with it were saved: at its default it is not written, nor signed"""
+
 
 @dataclass(frozen=True, eq=False)
 class Span:

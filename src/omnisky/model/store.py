@@ -59,11 +59,15 @@ KINDS: dict[str, type] = {
 
 
 def pack(value: Any) -> Any:
-    """Frozen dataclasses as plain JSON; each names its kind. Raises ConfigError for one that `unpack` will not know."""
+    """Frozen dataclasses as plain JSON; each names its kind. Raises ConfigError for one that `unpack` will not know.
+
+    A field marked `tokens.LATER` is left out at its default, so that models from before it keep their signature.
+    """
     if is_dataclass(value):
         if type(value) is not KINDS.get(type(value).__name__):
             raise ConfigError("cannot be saved", saw=type(value).__name__, want=tuple(KINDS))
-        return {"kind": type(value).__name__} | {f.name: pack(getattr(value, f.name)) for f in fields(value)}
+        told = [f for f in fields(value) if "later" not in f.metadata or getattr(value, f.name) != f.default]
+        return {"kind": type(value).__name__} | {f.name: pack(getattr(value, f.name)) for f in told}
     return [pack(item) for item in value] if isinstance(value, tuple | list) else value
 
 
