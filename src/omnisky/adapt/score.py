@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from omnisky.errors import BadValue, ShapeMismatch
 
@@ -59,6 +59,24 @@ def confusion(
     table = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(table, (truth, said), 1)
     return table
+
+
+def r2(truth: Float[np.ndarray, " object"], said: Float[np.ndarray, " object"]) -> Score:
+    """The share of the variance that is explained, 1 − Σ(said − truth)² / Σ(truth − mean)²; negative is possible."""
+    return bootstrap(_r2, np.asarray(truth, np.float64), np.asarray(said, np.float64))
+
+
+def r2_gain(
+    truth: Float[np.ndarray, " object"], ours: Float[np.ndarray, " object"], theirs: Float[np.ndarray, " object"]
+) -> Score:
+    """R² of ours less R² of theirs, on the same resampled objects: what both find hard cancels out of the error."""
+    columns = (np.asarray(column, np.float64) for column in (truth, ours, theirs))
+    return bootstrap(lambda t, a, b: _r2(t, a) - _r2(t, b), *columns)
+
+
+def _r2(truth: np.ndarray, said: np.ndarray) -> float:
+    spread = np.sum((truth - truth.mean()) ** 2)
+    return float(1 - np.sum((said - truth) ** 2) / spread) if spread else float("nan")
 
 
 def recall_at(ranks: Integer[np.ndarray, " query"], k: int) -> Score:

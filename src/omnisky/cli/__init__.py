@@ -18,6 +18,7 @@ from cyclopts import App
 
 from omnisky import __version__
 from omnisky.cli.find import index, search
+from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
 from omnisky.errors import BadValue, OmniskyError
 
@@ -217,35 +218,7 @@ def mock(
     print(f"{out}: {done:,} objects in {files} files; read them with omnisky.read({str(out)!r})")
 
 
-evaluate = App(name="evaluate", help="Measure how good models are.")
-app.command(evaluate)
-
-
-@evaluate.command
-def scaling(data: Path, *, out: Path = Path("runs/scaling"), galaxies: int = 60_000) -> None:
-    """Train five sizes on the same galaxies and plot the scaling law. Called again, it goes on.
-
-    Parameters
-    ----------
-    data
-        Labelled galaxies, as for `omnisky demo --data`.
-    out
-        The folder of the runs and of scaling.png.
-    galaxies
-        How many each size sees.
-    """
-    from omnisky.demo import draw_scaling
-    from omnisky.evaluate.scaling import law
-    from omnisky.observe.read import read
-    from omnisky.train.devices import keep_memory
-    from omnisky.watch import show_table, training_bars
-
-    keep_memory()
-    with training_bars() as watch:
-        points = law(read(data), out, galaxies, watch)
-    drawn = draw_scaling(points, out / "scaling.png")
-    show_table(drawn.headers, drawn.rows)
-    print(f"{drawn.figure}: {drawn.words}")
+app.command(measure)
 
 
 # --- data ---------------------------------------------------------------------------------------------------------

@@ -38,6 +38,20 @@ def blocks(source: Source, size: int = 256) -> Iterator[Observation]:
         yield source.take(slice(start, min(start + size, len(source))))
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of a source, read when they are asked for."""
+
+    source: Source
+    rows: Integer[np.ndarray, " object"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: Any) -> Observation:
+        return self.source.take(self.rows[index])
+
+
 @runtime_checkable
 class Ordered(Source, Protocol):
     """A source that says itself which of its rows a pass reads, and in which order."""

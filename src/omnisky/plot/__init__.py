@@ -17,4 +17,5 @@ from omnisky.plot.gallery import predictions as predictions
 from omnisky.plot.lines import spectra as spectra
 from omnisky.plot.patches import patch_colours as patch_colours
 from omnisky.plot.patches import principal_colours as principal_colours
+from omnisky.plot.properties import properties as properties
 from omnisky.plot.wall import wall as wall

@@ -23,6 +23,9 @@ from omnisky.observe.loader import random_turns
 from omnisky.train.config import ModelConfig, Run
 from omnisky.train.optim import AdamW
 
+HELD_OUT = 0.2
+"""share of the sky that the small trainings leave alone, for `omnisky evaluate astroclip` to test on"""
+
 COLOURS = LegacyColours()
 COLOUR_BANDS = ("z", "r", "g")
 
@@ -63,6 +66,7 @@ def specformer_mini() -> Run:
         name="specformer-mini",
         model=SPECFORMER_MINI,
         codecs=(SECTIONS,),
+        held_out=HELD_OUT,
         steps=3000,
         batch=64,
         optim=AdamW(peak=8e-4, warmup=150, floor=0.02, weight_decay=0.05),
@@ -134,6 +138,7 @@ def astroclip_mini() -> Run:
             spectrum=TowerConfig(backbone=SPECFORMER_MINI, pool=pool),
         ),
         codecs=(PATCHES_MINI, SECTIONS),
+        held_out=HELD_OUT,
         steps=2000,
         batch=256,
         optim=AdamW(peak=5e-4, warmup=100, floor=0.02, weight_decay=0.05, betas=(0.9, 0.98)),
@@ -176,6 +181,7 @@ def _supervised(name: str, model: ModelConfig, codec: Codec, asked: ScalarTokens
         model=model,
         codecs=(codec, asked),
         augment=random_turns,
+        held_out=HELD_OUT,
         steps=5000,
         batch=128,
         optim=AdamW(peak=5e-4, warmup=0, floor=1.0, weight_decay=0.0, betas=(0.9, 0.999), clip=0.0),

@@ -72,6 +72,7 @@ def astrodino_mini() -> Run:
             warming=500,
         ),
         codecs=(replace(PIXELS, side=112),),
+        held_out=0.2,
         steps=3000,
         batch=32,
         optim=LayerwiseAdamW(

@@ -20,14 +20,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from omnisky.codec.tokens import Tokens, encode_all
 from omnisky.errors import BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch, StorageError
 from omnisky.model import store
-from omnisky.observe.loader import Bookmark, Loader, Source
+from omnisky.observe.loader import Bookmark, Chosen, Loader, Ordered, Source
+from omnisky.observe.match import Places
 from omnisky.observe.read import read
+from omnisky.observe.shards import Shards, is_shards
 from omnisky.observe.sky import held_out
 from omnisky.observe.types import Observation
 from omnisky.storage import atomic, recover
@@ -72,7 +75,7 @@ class Learner:
 def train(
     run: Run,
     folder: str | Path,
-    source: Observation | None = None,
+    source: Source | None = None,
     start: nn.Module | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> nn.Module:
@@ -95,11 +98,10 @@ def train(
     return learner.model.eval()
 
 
-def _begin(run: Run, folder: Path, source: Observation | None, start: nn.Module | None) -> Learner:
+def _begin(run: Run, folder: Path, source: Source | None, start: nn.Module | None) -> Learner:
     if source is None and not run.data:
         raise BadValue("no data", want="data=PATH, or source=observations", hint=f"omnisky train {run.name} data=…")
-    seen = read(run.data) if source is None else source
-    away = held_out(seen, run.held_out)
+    learnt, judged = _sides(_opened(run) if source is None else source, run.held_out)
     place = here(run.precision)
     model = run.model.build(run.seed).to(place.device)
     model.codecs = run.codecs
@@ -111,7 +113,7 @@ def _begin(run: Run, folder: Path, source: Observation | None, start: nn.Module 
     if start is not None:
         store.fill(model, start.state_dict(), "the model to start from")
     loader = Loader(
-        seen.take(~away),
+        learnt,
         run.batch,
         seed=run.seed,
         augment=run.augment,
@@ -119,11 +121,29 @@ def _begin(run: Run, folder: Path, source: Observation | None, start: nn.Module 
         ranks=place.ranks,
         workers=run.workers,
     )
-    judged = seen.take(away.nonzero()[0][:JUDGED]) if away.any() else None
     mean = MeanWeights(model, run.mean_decay) if run.mean_decay else None
     learner = Learner(run, model, run.optim.build(model), mean, loader, judged, place)
     _resume(learner, folder)
     return learner
+
+
+def _opened(run: Run) -> Source:
+    """Shards stay on disk and may be larger than memory; of them, only parts that a codec reads are ever read."""
+    if is_shards(Path(run.data).expanduser()):
+        return Shards(run.data, parts=sorted({codec.part for codec in run.codecs}))
+    return read(run.data)
+
+
+def _sides(seen: Source, share: float) -> tuple[Source, Observation | None]:
+    """What is learnt from, and what is judged. Only an Observation is in memory: of another source, rows are named."""
+    if not share:
+        return seen, None
+    if isinstance(seen, Ordered):
+        raise BadValue("held_out", saw=share, want="0 for a mix", hint="split each of its sources before mixing")
+    away = held_out(Places.of(seen).take(slice(None)), share)
+    learnt, judged = np.flatnonzero(~away), np.flatnonzero(away)[:JUDGED]
+    kept = seen.take(learnt) if isinstance(seen, Observation) else Chosen(seen, learnt)
+    return kept, seen.take(judged) if len(judged) else None
 
 
 def _until(steps: int, learner: Learner) -> Iterator[Observation]:
