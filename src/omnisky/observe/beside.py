@@ -6,7 +6,7 @@ Numbers become columns of the part "scalars", positions ra and dec. A table in U
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omnisky.errors import CorruptFile
-from omnisky.observe.types import Image, Observation, Scalars
+from omnisky.observe.types import Image, Observation, Part, Scalars
 
 # How tables call right ascension and declination; deg, ICRS.
 _POSITION = (("ra", "radeg", "ra_deg"), ("dec", "dedeg", "decdeg", "dec_deg"))
@@ -40,14 +40,16 @@ def survey_of(path: Path) -> str:
     return next((row for start, row in _SURVEY_OF.items() if any(name.startswith(start) for name in names)), "")
 
 
-def with_columns(ids: Sequence[str], image: Image, columns: dict[str, np.ndarray]) -> Observation:
+def with_columns(ids: Sequence[str], parts: Mapping[str, Part], columns: dict[str, np.ndarray]) -> Observation:
     """Positions out of the columns; the rest, if any, are the scalars."""
     ra, dec = (next((name for name in columns if name.lower() in known), "") for known in _POSITION)
     rest = {name: values for name, values in columns.items() if name not in (ra, dec)}
-    seen = Observation.of(ids, columns.get(ra), columns.get(dec), image=image)
+    seen = Observation.of(ids, columns.get(ra), columns.get(dec), **parts)
     if not rest:
         return seen
-    units = tuple(_unit(name) if image.unit == "nanomaggy" else "" for name in rest)
+    image = parts.get("image")
+    calibrated = isinstance(image, Image) and image.unit == "nanomaggy"
+    units = tuple(_unit(name) if calibrated else "" for name in rest)
     return seen | {"scalars": Scalars(values=np.stack(list(rest.values()), axis=1), names=tuple(rest), units=units)}
 
 

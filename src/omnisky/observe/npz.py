@@ -1,4 +1,5 @@
-"""Sets of images in one .npz: JPEG bytes end to end (jpeg, offset), or calibrated stamps (flux_nanomaggies, bands).
+"""Sets in one .npz: JPEG bytes end to end (jpeg, offset), calibrated stamps (flux_nanomaggies, bands), or spectra on one
+grid (flux, wave, ivar), perhaps with a picture of each object (image_rgb).
 
 Nothing is unpickled.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from omnisky.errors import CorruptFile, ObservationError
 from omnisky.observe.beside import files_in, joined, survey_of, with_columns
 from omnisky.observe.pictures import decode, display
-from omnisky.observe.types import Image, Observation
+from omnisky.observe.types import Image, Observation, Part, Spectrum
 
 
 def choose_npz(folder: Path) -> Path:
@@ -56,9 +57,10 @@ def read_npz(path: Path) -> Observation:
         return _read_jpeg_npz(path, arrays)
     if {"flux_nanomaggies", "bands"} <= set(arrays):
         return _read_stamp_npz(path, arrays)
-    raise ObservationError(
-        f"no reader for the arrays in {path}", saw=tuple(arrays), want="jpeg and offset, or flux_nanomaggies and bands"
-    )
+    if {"flux", "wave"} <= set(arrays):
+        return _read_spectra_npz(path, arrays)
+    want = "jpeg and offset, flux_nanomaggies and bands, or flux and wave"
+    raise ObservationError(f"no reader for the arrays in {path}", saw=tuple(arrays), want=want)
 
 
 def _read_jpeg_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
@@ -76,7 +78,7 @@ def _read_jpeg_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
     if "cls" in arrays:
         index = arrays["cls"].astype(np.float64)
         columns["class"] = np.where(index >= 0, index, np.nan)
-    return with_columns(ids, display(flux, survey_of(path)), joined(path.parent, ids, columns))
+    return with_columns(ids, {"image": display(flux, survey_of(path))}, joined(path.parent, ids, columns))
 
 
 def _read_stamp_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
@@ -97,7 +99,36 @@ def _read_stamp_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
         if measured is not None:
             positive = np.where(measured > 0, measured, np.nan)
             columns[f"mag_{band}"] = 22.5 - 2.5 * np.log10(positive)
-    return with_columns(ids, image, columns)
+    return with_columns(ids, {"image": image}, columns)
+
+
+def _read_spectra_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
+    """Spectra: `flux` (object, wave), `wave` (vacuum Å, one grid for all) and `ivar`, 0 where there is nothing.
+
+    `image_rgb` (object, height, width, 3) are 8-bit pictures of the same objects. A table in the folder with as many
+    rows as there are spectra is taken to be in their order.
+    """
+    flux, wave = arrays["flux"], arrays["wave"]
+    ivar = arrays.get("ivar", np.ones_like(flux))
+    if flux.ndim != 2 or wave.shape != flux.shape[1:] or ivar.shape != flux.shape:
+        saw = f"flux {flux.shape}, wave {wave.shape}, ivar {ivar.shape}"
+        raise CorruptFile(str(path), saw=saw, want="(object, wave), (wave,), (object, wave)")
+    good = np.isfinite(flux) & (ivar > 0)
+    spectrum = Spectrum(
+        flux=np.where(good, flux, np.nan).astype(np.float32),
+        wavelength_aa=np.tile(wave.astype(np.float64), (len(flux), 1)),
+        ivar=np.where(good, ivar, 0).astype(np.float32) if "ivar" in arrays else None,
+        good=good,
+    )
+    parts: dict[str, Part] = {"spectrum": spectrum}
+    if "image_rgb" in arrays:
+        pictures = arrays["image_rgb"]
+        if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8 or len(pictures) != len(flux):
+            saw = f"{pictures.shape}, {pictures.dtype}"
+            raise CorruptFile(f"{path}: image_rgb", saw=saw, want=f"({len(flux)}, height, width, 3), uint8")
+        parts = {"image": display(np.ascontiguousarray(np.moveaxis(pictures, 3, 1)), survey_of(path)), **parts}
+    ids = _ids(path, arrays, len(flux))
+    return with_columns(ids, parts, joined(path.parent, ids, {}, in_order=True))
 
 
 def _ids(path: Path, arrays: dict[str, np.ndarray], n: int) -> list[str]:

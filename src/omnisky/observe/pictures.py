@@ -27,13 +27,13 @@ def read_pictures(pictures: list[Path], folder: Path, *, joined: bool) -> Observ
     ids = [str(one.relative_to(folder).with_suffix("").as_posix()) for one in pictures]
     image = display(flux, survey_of(pictures[0]))
     if not joined:
-        return with_columns(ids, image, {})
+        return with_columns(ids, {"image": image}, {})
     classes = sorted({one.parent.name for one in pictures if one.parent != folder})
     columns = {}
     if classes:
         index = [classes.index(one.parent.name) if one.parent != folder else np.nan for one in pictures]
         columns["class"] = np.array(index, dtype=np.float64)
-    return with_columns(ids, image, with_tables(folder, [one.stem for one in pictures], columns))
+    return with_columns(ids, {"image": image}, with_tables(folder, [one.stem for one in pictures], columns))
 
 
 def display(flux: UInt8[np.ndarray, "object 3 height width"], survey: str) -> Image:
