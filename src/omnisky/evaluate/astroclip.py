@@ -27,7 +27,7 @@ from omnisky.search.retrieval import Retrieval, retrieval
 
 NEIGHBOURS = 64
 KINDS = ("elliptical", "disc", "disc edge-on", "irregular", "merger")
-SUPERVISED = {"image": ("resnet18", 1500), "spectrum": ("conv-attention", 1500), "photometry": ("photometry", 4000)}
+SUPERVISED = {"image": ("resnet18", 1000), "spectrum": ("conv-attention", 2000), "photometry": ("photometry", 4000)}
 """source → recipe of its yardstick, steps of 128 objects"""
 
 

@@ -97,7 +97,6 @@ def yardstick(name: str, pairs: Pairs, folder: Path, watch: Watch, steps: int) -
         model=replace(run.model, answers=len(PROPERTIES)),
         codecs=codecs,
         steps=steps,
-        precision="bf16",
         judge_every=max(steps // 10, 1),
         save_every=max(steps // 4, 1),
     )

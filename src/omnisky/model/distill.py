@@ -268,7 +268,9 @@ class Distill(nn.Module):
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """DINO + iBOT + 0.1 · KoLeo of one batch, whose views and hidden patches are drawn here."""
-        crops = self.config.views.crops(self.images(tokens), generator)
+        images = self.images(tokens)
+        with torch.autocast(images.device.type, enabled=False):  # flux in half precision would be noise
+            crops = self.config.views.crops(images, generator)
         size = self.config.vision.patch_size
         large, small = cut(crops.large, size), cut(crops.small, size)
         hidden = self.hide(large, generator)

@@ -67,9 +67,9 @@ def specformer_mini() -> Run:
         model=SPECFORMER_MINI,
         codecs=(SECTIONS,),
         held_out=HELD_OUT,
-        steps=3000,
+        steps=1200,
         batch=64,
-        optim=AdamW(peak=8e-4, warmup=150, floor=0.02, weight_decay=0.05),
+        optim=AdamW(peak=1e-3, warmup=100, floor=0.02, weight_decay=0.05),
         workers=1,
     )
 
@@ -79,11 +79,11 @@ def specformer_mini() -> Run:
 PATCHES = RasterPatches(patch_size=12, bands=COLOUR_BANDS, stretch=COLOURS, side=144)
 """AstroDINO's input"""
 
-PATCHES_MINI = RasterPatches(patch_size=8, bands=COLOUR_BANDS, stretch=COLOURS, side=96)
-"""the middle 25 arcsec of a Legacy Survey image, as 144 patches"""
+PATCHES_MINI = RasterPatches(patch_size=12, bands=COLOUR_BANDS, stretch=COLOURS, side=96)
+"""the middle 25 arcsec of a Legacy Survey image, as 64 patches"""
 
-VISION_MINI: VisionConfig = vit(192, 6, 3, patch_size=8, grid=12)
-"""2.7M parameters"""
+VISION_MINI: VisionConfig = vit(192, 6, 3, patch_size=12, grid=8)
+"""2.8M parameters"""
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ MAGNITUDES = MagnitudeTokens(columns=("FLUX_G", "FLUX_R", "FLUX_Z"), centre=(18.
 
 
 def resnet18(asked: ScalarTokens = REDSHIFT) -> Run:
-    """ResNet18 on images, turned and mirrored; Adam at a constant 5e-4, batches of 128, as the paper has it."""
+    """ResNet18 on images, turned and mirrored; batches of 128 as the paper has them, a rate that falls."""
     pixels = RasterPatches(patch_size=1, bands=COLOUR_BANDS, stretch=COLOURS, side=96, name="pixels")
     return _supervised("resnet18", ImageRegressorConfig(answers=len(asked.columns)), pixels, asked)
 
@@ -182,10 +182,9 @@ def _supervised(name: str, model: ModelConfig, codec: Codec, asked: ScalarTokens
         codecs=(codec, asked),
         augment=random_turns,
         held_out=HELD_OUT,
-        steps=5000,
+        steps=1000,
         batch=128,
-        optim=AdamW(peak=5e-4, warmup=0, floor=1.0, weight_decay=0.0, betas=(0.9, 0.999), clip=0.0),
-        precision="fp32",
+        optim=AdamW(peak=1e-3, warmup=100, floor=0.01, weight_decay=0.0, betas=(0.9, 0.999), clip=0.0),
         workers=1,
     )
 
