@@ -154,18 +154,19 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     Parameters
     ----------
     data
-        Labelled galaxies to run on instead, with accuracies beside yardsticks; e.g. a Galaxy Zoo 2 folder.
+        Galaxies to run on instead: with classes (a Galaxy Zoo 2 folder) for accuracies beside yardsticks, or with
+        images and spectra for look-alikes across both.
     out
         The folder of the page.
     steps
         Training steps: of the model on the sample sky (30), or of the supervised CNN yardstick with --data (3000).
     """
-    from omnisky.demo import labelled_demo, sample_demo
+    from omnisky.demo import data_demo, sample_demo
     from omnisky.train.devices import keep_memory
     from omnisky.watch import show_story
 
     keep_memory()
-    story = sample_demo(out, steps or 30) if data is None else labelled_demo(out, data, cnn_steps=steps or 3000)
+    story = sample_demo(out, steps or 30) if data is None else data_demo(out, data, steps or 3000)
     show_story(story)
 
 

@@ -17,6 +17,7 @@ from omnisky.model import store
 from omnisky.observe.read import class_names, read
 from omnisky.observe.sample import Source
 from omnisky.observe.survey import SURVEYS
+from omnisky.observe.types import Observation
 from omnisky.page import Section, Table
 
 LINEAR, ATTENTIVE = f"{MODEL}, linear probe", f"{MODEL}, attentive probe"
@@ -26,16 +27,25 @@ UNTRAINED = "attentive probe on random weights"
 
 
 def labelled_demo(
-    folder: str | Path, data: str | Path, *, cnn_steps: int = 3000, views: int = 4, few: float = 0.01
+    folder: str | Path,
+    data: str | Path,
+    seen: Observation | None = None,
+    *,
+    cnn_steps: int = 3000,
+    views: int = 4,
+    few: float = 0.01,
 ) -> Story:
     """Labelled galaxies through the shipped model, beside yardsticks with the same labels, all of them and `few`.
+
+    `seen` is what `read(data)` gave, if that was done already.
 
     The objects tested on are held out by `observe.sky.held_out`: the shipped model has not seen them. Killed,
     the CNNs go on where they were. Raises MissingModality without a column "class".
     """
     story = Story(Path(folder))
     with story.timed("open the data"):
-        seen, names, model = read(data), class_names(data), store.load(MODEL)
+        seen = read(data) if seen is None else seen
+        names, model = class_names(data), store.load(MODEL)
     tasks = {"all": morphology.Task.of(seen), "few": morphology.Task.of(seen, few)}
     frozen, states = _features(story, model, tasks["all"], views)
     answers = {kind: _answers(story, task, frozen, states, views, cnn_steps, kind) for kind, task in tasks.items()}

@@ -13,6 +13,7 @@ from torch import nn
 
 from omnisky import plot, watch
 from omnisky.adapt.pool import AttentiveProbe
+from omnisky.demo.across import four_ways_on_the_mock_sky, redshifts_of_spectra
 from omnisky.demo.mock import mock_sky
 from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
 from omnisky.embed import embed, signature, token_states
@@ -47,6 +48,7 @@ def sample_demo(folder: str | Path, steps: int = 30) -> Story:
     completions(story, model, galaxies)
     _spectra(story, sky.spectra)
     mock_sky(story)
+    four_ways_on_the_mock_sky(story)
     story.facts = {"galaxies": f"{len(galaxies):,}", **about(model)}
     return finish(story, "Real galaxies through a small foundation model", "make demo", tuple(SOURCES.values()))
 
@@ -90,12 +92,13 @@ def _spectra(story: Story, spectra: Observation) -> None:
     figure = plot.spectra(shown.wavelength_aa, flux, names, story.folder / "spectra.png", redshifts=redshift)
     story.sections.append(
         Section(
-            "Real spectra, ready for the next models",
-            "DESI coadds read from FITS, arms joined by inverse variance. The nano model reads images only.",
+            "Real spectra",
+            "DESI coadds read from FITS, arms joined by inverse variance.",
             figure,
             "spectra with lines marked",
         )
     )
+    redshifts_of_spectra(story, spectra, redshift, "Those fainter than its galaxies (r = 19.5), and stars, it cannot know.")
 
 
 def _bright_queries(galaxies: Observation, count: int = 5) -> Integer[np.ndarray, " query"]:
