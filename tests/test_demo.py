@@ -4,17 +4,22 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from small import galaxies
 
-from omnisky.demo import labelled_demo, sample_demo
+from omnisky.demo import data_demo, labelled_demo, sample_demo
+from omnisky.demo.across import as_flux
 from omnisky.embed import Embedding
 from omnisky.evaluate.scaling import Point, fit
+from omnisky.observe.sample import sample_sky
 
 
 @pytest.mark.timeout(300)
 def test_the_sample_sky_becomes_a_page(tmp_path):
     story = sample_demo(tmp_path, steps=2)
     page = (tmp_path / "index.html").read_text()
+    heading = "Redshifts by nearest neighbours"
+    assert len(next(one.table.rows for one in story.sections if one.heading == heading)) == len(sample_sky().spectra)
     for name in ("learning", "look-alikes", "morphology", "map", "completions", "spectra"):
         assert f"{name}.png" in page and (tmp_path / f"{name}.png").stat().st_size > 10_000
     assert "Illingworth" in page and "DESI Collaboration" in page  # whoever's data it is, is named
@@ -87,3 +92,29 @@ def test_a_power_law_is_found_where_there_is_one():
     found = fit(points)
     assert found.floor == pytest.approx(0.02, abs=5e-4)
     assert found.slope == pytest.approx(0.4, abs=0.02)
+
+
+def test_pairs_get_four_ways_and_redshifts(tmp_path):
+    """Pictures as a survey's viewer shows them, and spectra, of which nothing is known but what they look like."""
+    draw, n, wave = np.random.default_rng(0), 9, np.linspace(3700, 9500, 3000)
+    arrays = {"flux": 5 + draw.normal(size=(n, 3000)), "ivar": np.ones((n, 3000)), "wave": wave}
+    np.savez(tmp_path / "pairs.npz", image_rgb=draw.integers(0, 200, (n, 128, 128, 3)).astype(np.uint8), **arrays)
+    rows = "".join(f"g{i},{10 + i},{i},{0.02 * (i + 1)}\n" for i in range(n))
+    (tmp_path / "pairs.csv").write_text(f"name,ra,dec,z\n{rows}")
+    story = data_demo(tmp_path / "out", tmp_path, cnn_steps=1)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "four-ways.png" in page and (tmp_path / "out" / "four-ways.png").stat().st_size > 10_000
+    four, redshifts = story.sections
+    assert [row[0] for row in four.table.rows] == ["image → spectrum", "spectrum → image"]
+    assert len(redshifts.table.rows) == n and "Median |Δz| / (1 + z): image" in redshifts.text
+
+
+def test_display_colours_are_the_fluxes_they_were_made_of():
+    from omnisky.codec.stretch import LegacyColours
+    from omnisky.observe.types import Image
+
+    flux = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.05
+    shown = (LegacyColours().forward(flux) * 255).round().to(torch.uint8).numpy()
+    again = as_flux(Image(flux=shown, bands=("red", "green", "blue"), unit="display"))
+    assert again.bands == ("z", "r", "g")
+    assert np.abs(again.flux - flux.numpy()).max() < 2e-3  # one step of 255 in a colour

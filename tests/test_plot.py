@@ -106,9 +106,26 @@ def draw_patches(path, n):
     return plot.patch_colours(galaxies(n), states, path, titles=[f"galaxy {i}" for i in range(n)])
 
 
+def draw_four_ways(path, n):
+    draw, asked = np.random.default_rng(5), list(range(min(n, 3)))
+    wave = np.linspace(3600, 9800, 400)
+    flux = draw.normal(10, 1, (n, 400))
+    flux[:, 50:60] = np.nan
+    found = {way: draw.integers(n, size=(len(asked), min(n, 4))) for way in plot.WAYS}
+    return plot.four_ways(galaxies(n), wave, flux, draw.uniform(0, 0.3, n), asked, found, path)
+
+
+def draw_properties(path, n):
+    value = np.linspace(-0.2, 1, n * 5).reshape(n, 5)
+    methods, groups = [f"method number {i}" for i in range(n)], ["image" if i % 4 < 2 else "spectrum" for i in range(n)]
+    names = ("redshift", "mass", "age", "metals", "sSFR")
+    return plot.properties(methods, groups, names, value, value * 0 + 0.02, path, ours=methods[:1])
+
+
 DRAWN = (
     *(draw_wall, draw_map, draw_density, draw_completions, draw_predictions),
     *(draw_confusion, draw_yardsticks, draw_curve, draw_scaling, draw_spectra, draw_known, draw_patches),
+    *(draw_four_ways, draw_properties),
 )
 
 

@@ -12,6 +12,7 @@ from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceErr
 from omnisky.observe.place import Cone
 from omnisky.observe.types import Observation, Scalars
 from omnisky.search import Index, Where, flat_map, index, retrieval
+from omnisky.search.retrieval import by_neighbours
 
 
 def cloud(n: int = 40, width: int = 6, seed: int = 0, signature: str = "s") -> Embedding:
@@ -314,3 +315,12 @@ def test_a_map_keeps_two_islands_apart():
     centres = flat.xy[:60].mean(0), flat.xy[60:].mean(0)
     spread = max(flat.xy[:60].std(), flat.xy[60:].std())
     assert np.linalg.norm(centres[0] - centres[1]) > spread
+
+
+def test_neighbours_tell_a_number():
+    made = Index(pairs(), catalogue=catalogue())
+    asked = made.sides["image"].units[:5] + made.sides["image"].mean
+    query = Embedding(asked, np.arange(5).astype(str), np.full(5, np.nan), np.full(5, np.nan), made.signature)
+    rows = made.like(query, 3, by="image", across="spectrum").rows
+    said = by_neighbours(made, query, "redshift", by="image", across="spectrum", k=3)
+    assert np.array_equal(said, np.nanmedian(made.objects["scalars"]["redshift"][rows], axis=1))

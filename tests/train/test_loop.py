@@ -268,3 +268,26 @@ def test_an_unknown_key_is_refused_naming_the_nearest(change, nearest):
 def test_values_that_make_no_sense_are_refused(change):
     with pytest.raises(BadValue):
         edit(RUN, [change])
+
+
+def test_shards_are_learnt_from_as_observations_are(tmp_path):
+    from omnisky.observe.shards import Shards, write_shards
+
+    source = write_shards(killable.SKY, tmp_path / "sky", seed=2)
+    run = replace(RUN, steps=3, held_out=0.3)
+    parts = sorted({codec.part for codec in run.codecs})
+    models = [
+        train(run, tmp_path / "whole", source.take(slice(None))),
+        train(run, tmp_path / "rows", Shards(tmp_path / "sky", parts=parts)),
+        train(replace(run, data=str(tmp_path / "sky")), tmp_path / "path"),
+    ]
+    states = [model.state_dict() for model in models]
+    assert same(states[0], states[1]) and same(states[0], states[2])
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "rows")
+
+
+def test_a_mix_is_not_split_here(tmp_path):
+    from omnisky.observe.mix import Mix
+
+    with pytest.raises(BadValue, match="held_out"):
+        train(replace(RUN, held_out=0.1), tmp_path, Mix([killable.SKY]))

@@ -65,7 +65,7 @@ def four_ways(
     index = Index(both(model, seen))
     rows = np.argsort(redshift)[(np.linspace(0.15, 0.95, queries) * (len(seen) - 1)).astype(int)]
     ids = seen.object_id[rows].tolist()
-    found = {way: index.like_ids(ids, 5, by=way.split(" → ")[0], across=way.split(" → ")[1]).rows for way in WAYS}
+    found = {way: index.like_ids(ids, 4, by=way.split(" → ")[0], across=way.split(" → ")[1]).rows for way in WAYS}
     spectrum = seen["spectrum"]
     figure = plot.four_ways(
         pictures,

@@ -80,7 +80,9 @@ def few_shot(
 ) -> Float[np.ndarray, "test n"]:
     """Two hidden layers of 64, ten passes of Adam at 1e-3 in batches of 64 (§5.2); without the paper's dropout."""
     scaler, targets = StandardScaler().fit(x), StandardScaler().fit(y)
-    net = MLPRegressor((64, 64), batch_size=64, max_iter=10, tol=0, n_iter_no_change=20, alpha=0, random_state=0)
+    net = MLPRegressor(
+        hidden_layer_sizes=(64, 64), batch_size=64, max_iter=10, tol=0, n_iter_no_change=20, alpha=0, random_state=0
+    )
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -98,7 +100,9 @@ def measure(pairs: Pairs, trained: Trained, folder: Path, watch: Watch) -> Table
         ("image", "aligned"): vectors(folder / "image-aligned.parquet", trained.aligned, pairs, "image"),
         ("image", "AstroDINO alone"): vectors(folder / "image-alone.parquet", trained.image, pairs, "image"),
         ("spectrum", "aligned"): vectors(folder / "spectrum-aligned.parquet", trained.aligned, pairs, "spectrum"),
-        ("spectrum", "SpecFormer alone"): vectors(folder / "spectrum-alone.parquet", trained.spectrum, pairs, "spectrum"),
+        ("spectrum", "SpecFormer alone"): vectors(
+            folder / "spectrum-alone.parquet", trained.spectrum, pairs, "spectrum"
+        ),
     }
     lines = []
     for (source, name), embedding in looks.items():

@@ -1,5 +1,5 @@
-"""Sets in one .npz: JPEG bytes end to end (jpeg, offset), calibrated stamps (flux_nanomaggies, bands), or spectra on one
-grid (flux, wave, ivar), perhaps with a picture of each object (image_rgb).
+"""Sets in one .npz: JPEG bytes end to end (jpeg, offset), calibrated stamps (flux_nanomaggies, bands), or spectra on
+one grid (flux, wave, ivar), perhaps with a picture of each object (image_rgb).
 
 Nothing is unpickled.
 """

@@ -4,6 +4,7 @@ Each function draws on its own sheet (no pyplot, no window, no global state) in 
 accent colour, classes in eight colours that colour-blind eyes tell apart.
 """
 
+from omnisky.plot.across import WAYS as WAYS
 from omnisky.plot.across import four_ways as four_ways
 from omnisky.plot.atlas import map_with_thumbnails as map_with_thumbnails
 from omnisky.plot.charts import PowerLaw as PowerLaw

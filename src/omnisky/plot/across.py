@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WAYS = ("image → image", "image → spectrum", "spectrum → image", "spectrum → spectrum")
-_EDGE, _SIZE, _GAP, _HEAD = 0.3, 0.86, 0.09, 0.62  # inches
-_SPAN = 1.3
+_EDGE, _SIZE, _GAP, _HEAD = 0.3, 0.8, 0.09, 0.62  # inches
+_SPAN = 1.06
 """inches of a spectrum, across"""
 
 
@@ -42,7 +42,7 @@ def four_ways(
         raise BadValue("ways", saw=tuple(found), want=WAYS)
     many = found[WAYS[0]].shape[1]
     block = 2 * (_SIZE + 0.27) + 0.28
-    columns = {"image": _EDGE + 2.0, "spectrum": _EDGE + 2.0 + many * (_SIZE + _GAP) + 0.4}
+    columns = {"image": _EDGE + 1.65, "spectrum": _EDGE + 1.65 + many * (_SIZE + _GAP) + 0.3}
     wide = columns["spectrum"] + many * (_SPAN + _GAP) + _EDGE - _GAP
     with sheet(path, wide, _HEAD + block * len(queries) + 0.1) as figure:
         page = canvas(figure)
@@ -55,9 +55,9 @@ def four_ways(
                 if by == "image":
                     stamp(page, display(images[query][None])[0], _EDGE, top, _SIZE, ACCENT, 1.6)
                     if titles is not None:
-                        page.text(_EDGE + _SIZE + 0.1, top + 0.1, fitted(titles[row], 0.9, 8, 3), size=8, va="top")
+                        page.text(_EDGE + _SIZE + 0.1, top + 0.1, fitted(titles[row], 0.7, 8, 3), size=8, va="top")
                 else:
-                    _spectrum(figure, _EDGE, top, 1.6, wavelength_aa, flux[query], ACCENT)
+                    _spectrum(figure, _EDGE, top, 1.4, wavelength_aa, flux[query], ACCENT)
                 for rank in range(many):
                     for answer in ("image", "spectrum"):
                         one = int(found[f"{by} → {answer}"][row, rank])
@@ -69,14 +69,16 @@ def four_ways(
                             _spectrum(figure, left, top, _SPAN, wavelength_aa, flux[one], INK)
                         ink = ACCENT if one == query else SOFT
                         told = f"z {redshifts[one]:.3f}"
-                        page.text(left + step / 2, top + _SIZE + 0.13, told, color=ink, ha="center", va="center", size=8)
-                page.text(_EDGE, top + _SIZE + 0.13, f"{by}, z {redshifts[query]:.3f}", color=ACCENT, va="center", size=8)
+                        page.text(
+                            left + step / 2, top + _SIZE + 0.13, told, color=ink, ha="center", va="center", size=8
+                        )
+                page.text(
+                    _EDGE, top + _SIZE + 0.13, f"{by}, z {redshifts[query]:.3f}", color=ACCENT, va="center", size=8
+                )
     return Path(path)
 
 
-def _spectrum(
-    figure: Figure, x: float, y: float, span: float, wave: np.ndarray, flux: np.ndarray, ink: str
-) -> None:
+def _spectrum(figure: Figure, x: float, y: float, span: float, wave: np.ndarray, flux: np.ndarray, ink: str) -> None:
     """A small one, smoothed, without any axes."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((x / width, 1 - (y + _SIZE) / height, span / width, _SIZE / height))

@@ -53,7 +53,7 @@ def write_pairs(
     workers: int = 2,
     watch: Callable[[int, int], None] | None = None,
 ) -> Shards:
-    """So many galaxies of the mock sky as `trimmed` pairs, in shards. Killed, the same call goes on; done, it opens them.
+    """So many galaxies of the mock sky, `trimmed`, in shards. Killed, the same call goes on; done, it opens them.
 
     Raises MissingExtra, BadValue, StorageError.
     """
