@@ -151,8 +151,8 @@ def test_unpaired_objects_are_refused(tmp_path):
         kept(pairs.clip(), holed, tmp_path / "b")
 
 
-def test_towers_that_learn_are_refused(tmp_path):
-    model = pairs.clip(image=replace(pairs.CLIP.image, frozen=False))
+def test_towers_that_both_learn_are_refused(tmp_path):
+    model = pairs.clip(**{part: replace(getattr(pairs.CLIP, part), frozen=False) for part in frozen.PARTS})
     with pytest.raises(BadValue, match="stands still"):
         kept(model, pairs.sky(4), tmp_path / "states")
 
@@ -254,3 +254,20 @@ def test_two_processes_contrast_among_all_pairs(tmp_path):
     assert float(said[0][0] + said[1][0]) / 2 == pytest.approx(float(loss.detach()), rel=1e-5)
     assert torch.allclose(torch.cat([one[1] for one in said]) / 2, image.grad, atol=1e-6)
     assert torch.allclose(torch.cat([one[2] for one in said]) / 2, spectrum.grad, atol=1e-6)
+
+
+def test_a_tower_that_learns_keeps_no_states_and_moves(tmp_path):
+    learns = replace(pairs.CLIP, image=replace(pairs.CLIP.image, frozen=False))
+    run = replace(RUN, model=learns, steps=12, held_out=0.2)
+    towers, seen = {"image": pairs.VISION.build(5), "spectrum": pairs.SPECFORMER.build(6)}, pairs.sky(40)
+    done = align(run, tmp_path / "a", seen, towers)
+    assert not (tmp_path / "a" / "states" / "image.states").exists()
+    for part, moves in (("image", True), ("spectrum", False)):
+        before, after = towers[part].state_dict(), getattr(done, part).backbone.state_dict()
+        assert any(not torch.equal(before[name], after[name]) for name in before) == moves
+    again = store.load(tmp_path / "a" / "model")
+    assert store.signature(again) == store.signature(done) and again.codecs == pairs.clip().codecs
+    first, last = (
+        json.loads(line) for line in np.array((tmp_path / "a" / "metrics.jsonl").read_text().splitlines())[[0, -1]]
+    )
+    assert last["loss"] < first["loss"]

@@ -7,6 +7,7 @@ with `astroclip-…` and both towers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections
 from omnisky.codec.scalar import MagnitudeTokens
@@ -129,19 +130,23 @@ def astroclip_v1() -> Run:
 
 
 def astroclip_mini() -> Run:
-    """Small heads on `specformer-mini` and a ViT of `VISION_MINI`; 5.8M parameters in all."""
+    """Small heads on `specformer-mini` and `astrodino-mini`, of which the image's learns on; 5.9M parameters in all."""
     pool = PoolConfig(inside=192, width=128)
     return Run(
         name="astroclip-mini",
         model=ContrastiveConfig(
-            image=TowerConfig(backbone=VISION_MINI, pool=pool),
+            image=TowerConfig(
+                backbone=replace(VISION_MINI, core=replace(VISION_MINI.core, drop_path=0.05)), pool=pool, frozen=False
+            ),
             spectrum=TowerConfig(backbone=SPECFORMER_MINI, pool=pool),
         ),
         codecs=(PATCHES_MINI, SECTIONS),
+        augment=random_turns,
         held_out=HELD_OUT,
-        steps=2000,
+        steps=600,
         batch=256,
-        optim=AdamW(peak=5e-4, warmup=100, floor=0.02, weight_decay=0.05, betas=(0.9, 0.98)),
+        optim=AdamW(peak=1e-3, warmup=60, floor=0.02, weight_decay=0.05, betas=(0.9, 0.98)),
+        workers=1,
     )
 
 

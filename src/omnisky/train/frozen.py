@@ -9,7 +9,8 @@ A folder of states:
     image.seen            one row an object: a byte a state, 1 where there is one
     spectrum.states, spectrum.seen
 
-Killed at any moment, the same call goes on after the last whole batch.
+Killed at any moment, the same call goes on after the last whole batch. A tower that learns (`frozen=False`) keeps no
+states: what it reads comes from the source, beside those of the other one.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def align(
 ) -> nn.Module:
     """Train the heads of an AstroCLIP on the states of these towers, {"image": …, "spectrum": …}; return it whole.
 
-    The states lie in `keep` (default: `folder`/states) and may be removed afterwards. Every object has both parts.
+    The states lie in `keep` (default: `folder`/states) and may be removed afterwards. Every object has both parts. A
+    tower that does not stand still starts from the given one and learns with the heads.
     Raises MissingModality for unpaired objects, BadValue where the run is not an AstroCLIP, and as `train` does.
     """
     folder = Path(folder)
@@ -66,7 +68,8 @@ def align(
     model.codecs = run.codecs
     states = keep_states(model, source, keep or folder / "states", precision=run.precision)
     cached = replace(run, codecs=(*run.codecs, *stored_codecs(model)))
-    trained = train(cached, folder, source=states, start=model, watch=watch)
+    live = tuple(part for part in PARTS if part not in standing(model))
+    trained = train(cached, folder, source=Beside(states, source, live) if live else states, start=model, watch=watch)
     trained.codecs = run.codecs  # those of the kept states have no meaning elsewhere
     store.save(trained, folder / "model")
     return trained
@@ -80,10 +83,38 @@ def fit(model: Contrastive, towers: Mapping[str, nn.Module]) -> None:
         store.fill(getattr(model, part).backbone, tower.state_dict(), f"the {part} tower")
 
 
+def standing(model: Contrastive) -> tuple[str, ...]:
+    """The parts whose towers do not learn. Raises BadValue where there is none."""
+    found = tuple(part for part in PARTS if getattr(model, part).standing is not None)
+    if not found:
+        raise BadValue("both towers", saw="frozen=False", want="one that stands still", hint="train(run, …, start=…)")
+    return found
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A source of the kept states, and of what the tower that learns reads of the same objects."""
+
+    states: Observation
+    source: Source
+    parts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def take(self, index: Any) -> Observation:
+        seen = self.source.take(index)
+        return self.states.take(index) | {part: seen[part] for part in self.parts}
+
+    def catalogue(self) -> Observation:
+        """Ids and positions."""
+        return Observation(self.states.object_id, self.states.ra, self.states.dec)
+
+
 def stored_codecs(model: Contrastive) -> tuple[StoredTokens, ...]:
-    """What reads the kept states of both towers."""
+    """What reads the kept states of the towers that stand still."""
     names = {part: getattr(model, part).config.name for part in PARTS}
-    return tuple(StoredTokens(name=stored(names[part]), part=f"{part}_states") for part in PARTS)
+    return tuple(StoredTokens(name=stored(names[part]), part=f"{part}_states") for part in standing(model))
 
 
 def keep_states(
@@ -95,7 +126,7 @@ def keep_states(
     precision: str = "bf16",
     watch: Watch | None = None,
 ) -> Observation:
-    """The states that both heads read, of every object, on disk; what comes back reads them row by row when asked.
+    """The states that heads on standing towers read, on disk; what comes back reads them row by row when asked.
 
     Raises MissingModality where an object lacks one part, ProvenanceError where the folder holds the states of other
     towers or objects, StorageError, CorruptFile.
@@ -144,11 +175,11 @@ class _Done:
 
 @torch.inference_mode()
 def _append(folder: Path, lean: nn.Module, rows: Observation, done: _Done, place: Place, codecs: tuple) -> _Done:
-    if missing := [part for part in PARTS if part not in rows]:
+    if missing := [part for part in PARTS if part not in rows]:  # also those of a tower that learns: pairs are pairs
         raise MissingModality(saw=tuple(rows.parts), want=PARTS, hint=f"pairs: observations with {' '.join(missing)}")
     tokens = encode_all(codecs, rows).to(next(lean.parameters()).device)
     shapes = dict(done.shapes)
-    for part in PARTS:
+    for part in standing(lean):
         with place.autocast():
             read: Read = getattr(lean, part).read(tokens)
         shape = (read.states.shape[1], read.states.shape[2])
@@ -207,13 +238,11 @@ def _opened(folder: Path, done: _Done) -> Observation:
 def _stamp(model: Contrastive, objects: int, precision: str) -> dict[str, Any]:
     """The heads may change, nothing else."""
     seal = blake2b(digest_size=8)
-    for part in PARTS:
-        standing = getattr(model, part).standing
-        if standing is None:
-            raise BadValue(f"the {part} tower", saw="frozen=False", want="a tower that stands still")
-        for name, weight in sorted(standing.state_dict().items()):
+    for part in standing(model):
+        for name, weight in sorted(getattr(model, part).standing.state_dict().items()):
             seal.update(name.encode() + weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     how = {"bare": getattr(model.image.config, "bare", False), "codecs": store.pack(model.codecs)}
+    how |= {} if standing(model) == PARTS else {"standing": standing(model)}
     seal.update(json.dumps(how, sort_keys=True).encode())
     return {"towers": seal.hexdigest(), "objects": objects, "precision": precision}
 
