@@ -68,7 +68,7 @@ def astroclip(*, out: Path = Path("runs/astroclip"), objects: int = 26_000, json
     pairs = Pairs.of(sky)
     with training_bars() as watch:
         trained = train_all(pairs, out, watch)
-        table = measure(pairs, trained, out, watch)
+        table = measure(pairs, trained, out, watch, counting_bar)
     drawn: Any = draw_table(table, out)
     if json:
         print(dumps(state(table), ensure_ascii=False))

@@ -8,6 +8,7 @@ supervised networks; then morphology, and how well image and spectrum of one obj
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +21,14 @@ from sklearn.preprocessing import StandardScaler
 from omnisky.adapt.probe import LinearProbe
 from omnisky.adapt.score import Score, accuracy, balanced_accuracy, r2, r2_gain
 from omnisky.embed import Embedding
-from omnisky.evaluate.pairs import PROPERTIES, Pairs, Trained, Watch, vectors, yardstick
+from omnisky.evaluate.pairs import PROPERTIES, Counting, Pairs, Trained, Watch, vectors, yardstick
 from omnisky.observe.types import Scalars
 from omnisky.search import Index
 from omnisky.search.retrieval import Retrieval, retrieval
 
 NEIGHBOURS = 64
 KINDS = ("elliptical", "disc", "disc edge-on", "irregular", "merger")
-SUPERVISED = {"image": ("resnet18", 1000), "spectrum": ("conv-attention", 2000), "photometry": ("photometry", 4000)}
+SUPERVISED = {"image": ("resnet18", 800), "spectrum": ("conv-attention", 2000), "photometry": ("photometry", 4000)}
 """source → recipe of its yardstick, steps of 128 objects"""
 
 
@@ -93,16 +94,18 @@ def few_shot(
     return targets.inverse_transform(net.predict(scaler.transform(asked)))
 
 
-def measure(pairs: Pairs, trained: Trained, folder: Path, watch: Watch) -> Table:
+def measure(pairs: Pairs, trained: Trained, folder: Path, watch: Watch, count: Counting = nullcontext) -> Table:
     """Embed, ask, train the yardsticks, compare. What is in `folder` already is not done again."""
     test, truth = pairs.test, pairs.truth[pairs.test]
+    models = {
+        ("image", "aligned"): trained.aligned,
+        ("image", "AstroDINO alone"): trained.image,
+        ("spectrum", "aligned"): trained.aligned,
+        ("spectrum", "SpecFormer alone"): trained.spectrum,
+    }
     looks = {
-        ("image", "aligned"): vectors(folder / "image-aligned.parquet", trained.aligned, pairs, "image"),
-        ("image", "AstroDINO alone"): vectors(folder / "image-alone.parquet", trained.image, pairs, "image"),
-        ("spectrum", "aligned"): vectors(folder / "spectrum-aligned.parquet", trained.aligned, pairs, "spectrum"),
-        ("spectrum", "SpecFormer alone"): vectors(
-            folder / "spectrum-alone.parquet", trained.spectrum, pairs, "spectrum"
-        ),
+        (part, name): vectors(folder / f"{part}-{name.split()[-1]}.parquet", model, pairs, part, count)
+        for (part, name), model in models.items()
     }
     lines = []
     for (source, name), embedding in looks.items():

@@ -8,8 +8,10 @@ One folder, one call; each step is a run of its own that goes on where it was st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,13 +31,14 @@ from omnisky.train.config import Run, edit
 from omnisky.train.devices import here
 from omnisky.train.frozen import align
 from omnisky.train.loop import Progress, train
-from omnisky.watch import counting_bar
 
 PROPERTIES = ("redshift", "log_mass", "age_gyr", "log_metals", "log_ssfr")
 """columns of the part "truth" """
 
 Watch = Callable[[str], Callable[[Progress], None]]
 """the name of a run → what watches its steps"""
+Counting = Callable[[str], AbstractContextManager[Any]]
+"""the name of a job → a block in which (done, in all) is watched, as `watch.counting_bar`"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +117,13 @@ def _asked(model: nn.Module, seen: Source, asked: ScalarTokens, batch: int = 128
     return np.concatenate(said) * np.asarray(asked.scale) + np.asarray(asked.centre)
 
 
-def vectors(file: Path, model: nn.Module, pairs: Pairs, part: str) -> Embedding:
+def vectors(file: Path, model: nn.Module, pairs: Pairs, part: str, count: Counting = nullcontext) -> Embedding:
     """The embeddings of all pairs by one part, kept in `file`; those of other weights are made again."""
     if file.exists():
         kept = Embedding.load(file)
         if kept.signature == signature(model, None, "bf16") and len(kept) == len(pairs.test):
             return kept
-    with counting_bar(f"embed {file.stem}") as watch:
-        embed_file(model, pairs.source, file, part=part, batch=128, precision="bf16", watch=watch)
+    with count(f"embed {file.stem}") as watch:
+        seen = watch if callable(watch) else None
+        embed_file(model, pairs.source, file, part=part, batch=128, precision="bf16", watch=seen)
     return Embedding.load(file)

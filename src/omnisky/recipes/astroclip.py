@@ -143,7 +143,7 @@ def astroclip_mini() -> Run:
         codecs=(PATCHES_MINI, SECTIONS),
         augment=random_turns,
         held_out=HELD_OUT,
-        steps=600,
+        steps=500,
         batch=256,
         optim=AdamW(peak=1e-3, warmup=60, floor=0.02, weight_decay=0.05, betas=(0.9, 0.98)),
         workers=1,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from omnisky.codec.patch import RasterPatches
 from omnisky.model.augment import AS_RUN, PAPER, MultiCrop, View
-from omnisky.model.distill import DistillConfig
+from omnisky.model.distill import DistillConfig, Sinkhorn
 from omnisky.model.vision import SIZES, vit
 from omnisky.train.config import Run
 from omnisky.train.optim import LayerwiseAdamW
@@ -52,38 +52,42 @@ def astrodino_as_run() -> Run:
 
 
 def astrodino_mini() -> Run:
-    """A ViT of 2.7M parameters on the middle 25 arcsec, for two cores and the mock sky; small views keep the galaxy."""
+    """A ViT of 2.8M parameters on the middle 25 arcsec, for two cores and the mock sky; small views keep the galaxy.
+
+    With Sinkhorn–Knopp and few prototypes: with 2,048, centred, at three times the rate, it soon said the same of all.
+    """
     large = View(size=96, shift=8, blur=1.0, noise=1.0)
     views = MultiCrop(
         first=large,
         second=replace(large, blur=0.1, noise=0.1),
         small=View(size=48, shift=16, blur=0.5, noise=0.5),
-        small_views=6,
+        small_views=4,
     )
     return Run(
         name="astrodino-mini",
         model=DistillConfig(
-            vision=vit(192, 6, 3, patch_size=12, grid=8, drop_path=0.05),
+            vision=vit(192, 6, 3, patch_size=12, grid=8, drop_path=0.05, scale_init=0.1),
             views=views,
-            prototypes=2048,
-            hidden=512,
-            bottleneck=128,
-            momentum=0.99,
-            warming=300,
+            balance=Sinkhorn(),
+            prototypes=512,
+            hidden=256,
+            bottleneck=64,
+            momentum=0.98,
+            warming=200,
         ),
         codecs=(replace(PIXELS, side=112),),
         held_out=0.2,
-        steps=800,
+        steps=500,
         batch=64,
         optim=LayerwiseAdamW(
-            peak=1e-3,
-            warmup=80,
+            peak=3e-4,
+            warmup=50,
             floor=0.01,
             weight_decay=0.01,
             weight_decay_end=0.1,
             betas=(0.9, 0.999),
             clip=3.0,
-            frozen=50,
+            frozen=30,
         ),
         workers=1,
     )
