@@ -65,7 +65,7 @@ def four_ways(
     index = Index(both(model, seen))
     rows = np.argsort(redshift)[(np.linspace(0.15, 0.95, queries) * (len(seen) - 1)).astype(int)]
     ids = seen.object_id[rows].tolist()
-    found = {way: index.like_ids(ids, 4, by=way.split(" → ")[0], across=way.split(" → ")[1]).rows for way in WAYS}
+    found = {way: index.like_ids(ids, 4, by=by, across=across).rows for way, (by, across) in WAYS.items()}
     spectrum = seen["spectrum"]
     figure = plot.four_ways(
         pictures,
@@ -79,7 +79,7 @@ def four_ways(
     across = {way: retrieval(index, *way.split(" → ")) for way in WAYS[1:3]}
     lines = [
         (way, f"{one.among:,}", str(one.recall[1]), str(one.recall[10]), f"{10 / one.among:.3f}", str(one.median_rank))
-        for way, one in across.items()
+        for way, one in crossed.items()
     ]
     story.sections.append(
         Section(

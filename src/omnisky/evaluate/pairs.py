@@ -61,8 +61,8 @@ class Pairs:
     def targets(self) -> ScalarTokens:
         """All properties, standardised on the training objects."""
         learnt = self.truth[~self.test]
-        centre, scale = (tuple(np.round(x, 4).tolist()) for x in (np.nanmean(learnt, 0), np.nanstd(learnt, 0)))
-        return replace(targets(PROPERTIES, centre, scale), part="truth")
+        centre, scale = np.nanmean(learnt, 0).round(4), np.nanstd(learnt, 0).round(4)
+        return replace(targets(PROPERTIES, tuple(centre.tolist()), tuple(scale.tolist())), part="truth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +93,10 @@ def train_all(pairs: Pairs, folder: Path, watch: Watch, changes: Sequence[str] =
 def yardstick(name: str, pairs: Pairs, folder: Path, watch: Watch, steps: int) -> Float[np.ndarray, "object property"]:
     """What a supervised network says of the test objects, all properties at once."""
     asked = pairs.targets()
-    run = recipe(name)
-    codecs = (run.codecs[0], asked)
+    run = edit(recipe(name), [f"model.answers={len(PROPERTIES)}"])
     run = replace(
         run,
-        model=replace(run.model, answers=len(PROPERTIES)),
-        codecs=codecs,
+        codecs=(run.codecs[0], asked),
         steps=steps,
         judge_every=max(steps // 10, 1),
         save_every=max(steps // 4, 1),

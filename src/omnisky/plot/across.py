@@ -15,7 +15,8 @@ from omnisky.plot.style import ACCENT, INK, SOFT, Pixels, canvas, display, fitte
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WAYS = ("image → image", "image → spectrum", "spectrum → image", "spectrum → spectrum")
+WAYS = {f"{by} → {across}": (by, across) for by in ("image", "spectrum") for across in ("image", "spectrum")}
+"""the four ways by name: asked with, answered with"""
 _EDGE, _SIZE, _GAP, _HEAD = 0.3, 0.8, 0.09, 0.62  # inches
 _SPAN = 1.06
 """inches of a spectrum, across"""
@@ -39,8 +40,8 @@ def four_ways(
     same_length(images=images, flux=flux, redshifts=redshifts)
     same_length(queries=queries, titles=titles, **found)
     if set(found) != set(WAYS):
-        raise BadValue("ways", saw=tuple(found), want=WAYS)
-    many = found[WAYS[0]].shape[1]
+        raise BadValue("ways", saw=tuple(found), want=tuple(WAYS))
+    many = found["image → image"].shape[1]
     block = 2 * (_SIZE + 0.27) + 0.28
     columns = {"image": _EDGE + 1.65, "spectrum": _EDGE + 1.65 + many * (_SIZE + _GAP) + 0.3}
     wide = columns["spectrum"] + many * (_SPAN + _GAP) + _EDGE - _GAP
