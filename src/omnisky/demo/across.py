@@ -76,7 +76,7 @@ def four_ways(
         found,
         story.folder / "four-ways.png",
     )
-    across = {way: retrieval(index, *way.split(" → ")) for way in WAYS[1:3]}
+    crossed = {way: retrieval(index, by, across) for way, (by, across) in WAYS.items() if by != across}
     lines = [
         (way, f"{one.among:,}", str(one.recall[1]), str(one.recall[10]), f"{10 / one.among:.3f}", str(one.median_rank))
         for way, one in crossed.items()
