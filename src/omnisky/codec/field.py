@@ -142,6 +142,11 @@ class FieldBody(nn.Module):
         self.decode_proj = nn.Conv2d(config.embedding_dim, width, 1)
         self._quantizer = FSQ(config.levels)
 
+    @property
+    def codes(self) -> int:
+        """Different ids there are."""
+        return self._quantizer.codes
+
     def latent(self, field: Float[Tensor, "object y x"]) -> Float[Tensor, "object number gy gx"]:
         """What is to be quantised."""
         x = self.encoder(field[:, None].contiguous(memory_format=torch.channels_last))

@@ -163,6 +163,12 @@ class ImageNetwork(nn.Module):
         self.pre_quant_proj = nn.Conv2d(width, config.embedding_dim, 1)
         self.post_quant_proj = nn.Conv2d(config.embedding_dim, width, 1)
         self._quantizer = FSQ(config.quantizer_levels)
+        nn.init.zeros_(self.subsample_out.weight)  # begins as an empty sky: sinh would make a bright one of chance
+
+    @property
+    def codes(self) -> int:
+        """Different ids there are."""
+        return self._quantizer.codes
 
     def latent(
         self, flux: Float[Tensor, "object channel y x"], seen: Bool[Tensor, "object channel"]
@@ -194,7 +200,7 @@ class ImageNetwork(nn.Module):
         x = pointwise(vectors.contiguous(memory_format=torch.channels_last), self.post_quant_proj)
         for layer in self.model.decoder_layers:
             x = layer(x)
-        return self._expanded(self._left(x, channels).float())
+        return self._expanded(self._left(x, channels))
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """½ Σ ivar (x − x̂)² a pixel, in linear flux, over pixels that were seen; images of all surveys alike.
@@ -241,11 +247,12 @@ class ImageNetwork(nn.Module):
         return F.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, conv.bias, padding=conv.padding)
 
     def _left(self, x: Tensor, channels: list[int] | None) -> Tensor:
-        """Last convolution and projection as one."""
+        """Last convolution and projection as one; in float32, since sinh makes per cents of small steps."""
         conv, out = self.model.conv_out.conv, self.subsample_out
         weight, bias = (out.weight, out.bias) if channels is None else (out.weight[channels], out.bias[channels])
-        kernel = torch.einsum("cp,piyx->ciyx", weight, conv.weight)
-        return F.conv2d(x, kernel, weight @ conv.bias + bias, padding=conv.padding)
+        with torch.autocast(x.device.type, enabled=False):
+            kernel = torch.einsum("cp,piyx->ciyx", weight, conv.weight)
+            return F.conv2d(x.float(), kernel, weight @ conv.bias + bias, padding=conv.padding)
 
 
 def widened(network: ImageNetwork, row: BandRow, seed: int = 0) -> ImageNetwork:

@@ -82,20 +82,12 @@ class SpectrumCodec:
         span, config = tokens[self.name], self.network.config
         if span.values.shape[1:] != (1 + config.length,):
             raise ShapeMismatch(self.name, saw=tuple(span.values.shape[1:]), want=f"{1 + config.length} ids")
-        ids, there = span.values.cpu().long(), span.there().any(1).cpu()
+        there = span.there().any(1).cpu()
         model: Spectrum | None = like[self.part] if like is not None and self.part in like else None
-        scales = self.network.scales
-        own = scales.wavelength
-        wave = own.double().expand(len(ids), -1) if model is None else _wavelengths(model)
-        flux = torch.full(wave.shape, torch.nan)
-        good = torch.zeros(wave.shape, dtype=torch.bool)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
-            with at_precision(self.dtype):
-                said = self.network.said(ids[rows, 1:])
-            if model is not None:
-                said = interpolated(own, said, wave[rows].float())
-            flux[rows] = (said[:, 0] + 1) * scales.brightness(ids[rows, 0])
-            good[rows] = (said[:, 1] <= 0) & (wave[rows] >= own[0, 0]) & (wave[rows] <= own[0, -1])
+        own = self.network.scales.wavelength
+        wave = own.double().expand(len(there), -1) if model is None else _wavelengths(model)
+        flux, logit = self.said(tokens, wave if model is not None else None).unbind(1)
+        good = (logit <= 0) & (wave >= own[0, 0]) & (wave <= own[0, -1]) & there[:, None]
         padded = ~torch.isfinite(wave)
         observed = Observation.of(range(len(ids))) if like is None else like
         spectrum = Spectrum(
@@ -106,6 +98,26 @@ class SpectrumCodec:
             present=None if bool(there.all()) else there.numpy(),
         )
         return observed | {self.part: spectrum}
+
+
+    @torch.no_grad()
+    def said(
+        self, tokens: Tokens, wave: Float[Tensor, "object wave"] | None = None
+    ) -> Float[Tensor, "object 2 wave"]:
+        """Flux, and the logit of being bad, at these wavelengths (Å) or on the network's grid; NaN for absent objects.
+        """
+        span, scales = tokens[self.name], self.network.scales
+        ids = span.values.cpu().long()
+        pixels = scales.wavelength.shape[1] if wave is None else wave.shape[1]
+        out = torch.full((len(ids), 2, pixels), torch.nan)
+        for rows in span.there().any(1).cpu().nonzero()[:, 0].split(self.at_once):
+            with at_precision(self.dtype):
+                said = self.network.said(ids[rows, 1:])
+            if wave is not None:
+                said = interpolated(scales.wavelength, said, wave[rows].float())
+            said[:, 0] = (said[:, 0] + 1) * scales.brightness(ids[rows, 0])
+            out[rows] = said
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)

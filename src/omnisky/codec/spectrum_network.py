@@ -298,6 +298,11 @@ class SpectrumNetwork(nn.Module):
         edges = self.normalization_quantizer.get_buffer("buckets")
         return Scales(edges, self.latent_grid.get_buffer("_wavelength"), self.config.input_scaling)
 
+    @property
+    def codes(self) -> int:
+        """Different ids there are."""
+        return self.bits.codes
+
     def latent(self, x: Float[Tensor, "object 2 wave"]) -> Float[Tensor, "object number token"]:
         """What is to be quantised, of flux and 1/σ on the grid, both scaled and compressed."""
         states = self.encoder(x.mT.contiguous())
