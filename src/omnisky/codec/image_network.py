@@ -131,7 +131,7 @@ class ImageCodecConfig:
     def build(self, seed: int | None = None) -> ImageNetwork:
         with torch.random.fork_rng():
             torch.manual_seed(0 if seed is None else seed)
-            return ImageNetwork(self).to(memory_format=torch.channels_last)
+            return ImageNetwork(self)
 
 
 PUBLISHED = (
@@ -164,6 +164,7 @@ class ImageNetwork(nn.Module):
         self.post_quant_proj = nn.Conv2d(config.embedding_dim, width, 1)
         self._quantizer = FSQ(config.quantizer_levels)
         nn.init.zeros_(self.subsample_out.weight)  # begins as an empty sky: sinh would make a bright one of chance
+        self.to(memory_format=torch.channels_last)
 
     @property
     def codes(self) -> int:
@@ -197,7 +198,7 @@ class ImageNetwork(nn.Module):
         self, vectors: Float[Tensor, "object number gy gx"], channels: list[int] | None = None
     ) -> Float[Tensor, "object channel y x"]:
         """Pixels of quantised vectors."""
-        x = pointwise(vectors.contiguous(memory_format=torch.channels_last), self.post_quant_proj)
+        x = pointwise(vectors.contiguous(memory_format=torch.channels_last), self.post_quant_proj).float()
         for layer in self.model.decoder_layers:
             x = layer(x)
         return self._expanded(self._left(x, channels))
@@ -208,9 +209,9 @@ class ImageNetwork(nn.Module):
         `tokens` are of `Planes`, one or several.
         """
         total, count = torch.zeros(()), torch.zeros(())
-        for name in tokens:
-            if f"{name}_ivar" in tokens:
-                each, pixels = self._score(tokens[name], tokens[f"{name}_ivar"].values)
+        for name, span in tokens.items():
+            if ivar := tokens.spans.get(f"{name}_ivar"):
+                each, pixels = self._score(span, ivar.values)
                 total, count = total + each, count + pixels
         if not float(count):
             raise BadValue("nothing to learn from", saw=tuple(tokens), want="the span of a `Planes`, with ivar")
@@ -241,10 +242,12 @@ class ImageNetwork(nn.Module):
         used = seen.any(0)
         x, weight = (x, self.subsample_in.weight) if bool(used.all()) else (x[:, used], self.subsample_in.weight[:, used])
         maps = torch.cat([weight, self.subsample_in.bias[:, None]], 1)
-        kernel = torch.einsum("opyx,pc->ocyx", conv.weight, maps)
+        with torch.autocast(x.device.type, enabled=False):
+            kernel = torch.einsum("opyx,pc->ocyx", conv.weight, maps)
         scale = (self.config.counted / seen.sum(1).clamp(min=1)).sqrt()[:, None, None, None]
         x = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0) * scale
-        return F.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, conv.bias, padding=conv.padding)
+        with torch.autocast(x.device.type, enabled=False):  # few products, and all else hangs on them
+            return F.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, conv.bias, padding=conv.padding)
 
     def _left(self, x: Tensor, channels: list[int] | None) -> Tensor:
         """Last convolution and projection as one; in float32, since sinh makes per cents of small steps."""

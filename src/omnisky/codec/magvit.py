@@ -12,19 +12,21 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from omnisky.codec.winograd import convolved
+
 ALMOST_SHUT = -10.0
 """where a gate's logit begins: every unit starts as nearly the identity"""
 
 
 class Padded(nn.Module):
-    """A convolution that keeps the size of the image, or halves it."""
+    """A convolution that keeps the size of the image, or halves it. It answers in the precision that it is asked in."""
 
     def __init__(self, inside: int, outside: int, size: int, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inside, outside, size, stride=stride, padding=size // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+    def forward(self, x: Float[Tensor, "object inside y x"]) -> Float[Tensor, "object outside y2 x2"]:
+        return convolved(x, self.conv).to(x.dtype)
 
 
 class Gate(nn.Module):
@@ -56,7 +58,7 @@ class Gate(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """x + gate · ELU(1×1(ELU(3×3(x))))."""
+    """x + gate · ELU(1×1(ELU(3×3(x)))). What is added to stays as precise as it came: rounding must not add up."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -64,9 +66,10 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Float[Tensor, "object width y x"]) -> Float[Tensor, "object width y x"]:
         free = not torch.is_grad_enabled()
-        y = F.elu(self.net[0](x), inplace=free)
+        y = F.elu(convolved(x, _conv(self.net[0].conv)), inplace=free)
         y = F.elu(pointwise(y, _conv(self.net[2])), inplace=free)
-        return x.addcmul_(y, self.net[4](y)) if free else torch.addcmul(x, y, self.net[4](y))
+        gate, y = self.net[4](y).to(x.dtype), y.to(x.dtype)
+        return x.addcmul_(y, gate) if free else torch.addcmul(x, y, gate)
 
 
 class Doubled(nn.Module):
@@ -84,7 +87,7 @@ class Doubled(nn.Module):
         b, _, height, width = x.shape
         y = F.silu(pointwise(x, _conv(self.net[0])), inplace=not torch.is_grad_enabled())
         rows = y.permute(0, 2, 3, 1).reshape(b, height, width, -1, 2, 2)
-        return rows.permute(0, 1, 4, 2, 5, 3).reshape(b, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+        return rows.permute(0, 1, 4, 2, 5, 3).reshape(b, 2 * height, 2 * width, -1).permute(0, 3, 1, 2).to(x.dtype)
 
 
 class ChannelNorm(nn.Sequential):
@@ -126,7 +129,7 @@ def pointwise(x: Float[Tensor, "object inside y x"], conv: nn.Conv2d) -> Float[T
     return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
-def _conv(module: nn.Module) -> nn.Conv2d:
+def _conv(module: object) -> nn.Conv2d:
     assert isinstance(module, nn.Conv2d)
     return module
 
