@@ -39,7 +39,7 @@ class SpectrumCodec:
     survey: str = "desi"
     part: str = "spectrum"
     dtype: torch.dtype = torch.float32
-    """of matrix products; bfloat16 changes a few ids"""
+    """of matrix products; with random weights of the published size, bfloat16 changes about 1 id in 1000"""
     at_once: int = 16
     """spectra that go through the network together"""
     promised_error: ClassVar[str] = (
