@@ -12,7 +12,7 @@ from skies import FIELD, IMAGE, SPECTRUM, alive
 from omnisky.codec.field import FieldCodec, FieldCodecConfig, FieldRows
 from omnisky.codec.image import BandRow, ImageCodec, ImageCodecConfig, Planes, widened
 from omnisky.codec.quantize import FSQ, LFQ, usage
-from omnisky.codec.spectrum import GridRows, SpectrumCodec, SpectrumCodecConfig
+from omnisky.codec.spectrum import GridRows, Read, SpectrumCodec, SpectrumCodecConfig, compressed
 from omnisky.codec.tokens import Codec, Span, Tokens
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch, UnknownLayout
 from omnisky.model import store
@@ -24,6 +24,9 @@ from omnisky.train.optim import AdamW
 
 IMAGES = ImageCodec(network=alive(IMAGE.build()))
 SPECTRA = SpectrumCodec(network=alive(SPECTRUM.build()))
+with torch.no_grad():  # signs about their mean: a random network's are else the same everywhere
+    entered = compressed(SPECTRA.network.scales, Read.of(skies.spectra(), SPECTRUM))[1]
+    SPECTRA.network.quant_conv.bias.sub_(SPECTRA.network.latent(entered).mean((0, 2)))
 MAPS = FieldCodec(network=alive(FIELD.build()))
 SKY = skies.sky(4, image=skies.images(), spectrum=skies.spectra(), **skies.maps())
 CODECS = (IMAGES, SPECTRA, MAPS)

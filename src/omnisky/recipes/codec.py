@@ -33,7 +33,7 @@ def codec_image() -> Run:
 
 
 IMAGE_MINI = ImageCodecConfig(hidden_dims=128, num_consecutive=1, multisurvey_projection_dims=24)
-"""1.7M parameters; as many tokens and codes as published"""
+"""2.0M parameters; as many tokens and codes as published"""
 
 
 def codec_image_mini() -> Run:
@@ -76,7 +76,7 @@ SPECTRUM_MINI = SpectrumCodecConfig(
     latent_channels=192,
     indecision=0.1,
 )
-"""1.6M parameters; as many tokens and codes as published"""
+"""1.3M parameters; as many tokens and codes as published"""
 
 
 def codec_spectrum_mini() -> Run:
@@ -85,7 +85,7 @@ def codec_spectrum_mini() -> Run:
         name="codec-spectrum-mini",
         model=SPECTRUM_MINI,
         codecs=(GridRows(config=SPECTRUM_MINI),),
-        steps=4000,
+        steps=2000,
         batch=16,
         optim=AdamW(peak=1e-3, warmup=100, floor=0.01, weight_decay=0.05, betas=(0.9, 0.99)),
         workers=1,
@@ -111,7 +111,7 @@ def codec_field() -> Run:
 
 
 FIELD_MINI = FieldCodecConfig(encoder_output_dim=128, res_hidden_dims=64, ema_decay=0.999)
-"""1.2M parameters, and as many again for their mean; as many tokens and codes as published"""
+"""0.9M parameters, and as many again for their mean; as many tokens and codes as published"""
 
 
 def codec_field_mini() -> Run:
