@@ -1,4 +1,4 @@
-"""What tests of learned codecs share: made-up images, spectra and maps (without the mock sky's extras), tiny networks."""
+"""What tests of learned codecs share: made-up images, spectra and maps, and tiny networks."""
 
 import numpy as np
 import torch

@@ -79,7 +79,9 @@ def test_ids_are_in_the_vocabulary_and_others_are_refused(codec):
 
 @named
 def test_half_precision_keeps_nearly_all_ids(codec):
-    whole, half = (replace(codec, dtype=dtype).encode(SKY)[codec.name].values for dtype in (torch.float32, torch.bfloat16))
+    whole, half = (
+        replace(codec, dtype=dtype).encode(SKY)[codec.name].values for dtype in (torch.float32, torch.bfloat16)
+    )
     assert 0.8 < (whole == half).float().mean() <= 1
 
 
@@ -212,7 +214,9 @@ def test_too_bright_pixels_saturate():
 def test_another_survey_is_a_row_more_and_old_tokens_stay():
     row = BandRow(survey="sdss", prefix="SDSS", bands=tuple("ugriz"), clip=(10.0,) * 5, token="tok_image_sdss")
     grown = widened(IMAGES.network, row).eval()
-    assert torch.equal(replace(IMAGES, network=grown).encode(SKY)["tok_image"].values, IMAGES.encode(SKY)["tok_image"].values)
+    assert torch.equal(
+        replace(IMAGES, network=grown).encode(SKY)["tok_image"].values, IMAGES.encode(SKY)["tok_image"].values
+    )
     sdss = ImageCodec(network=grown, survey="sdss")
     seen = SKY | {"image": skies.images(bands="ugriz")}
     tokens = sdss.encode(seen)

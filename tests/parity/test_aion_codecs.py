@@ -3,8 +3,6 @@
 Tokens are the same; reconstructions within 1e-4 of the largest number. Cases marked "full pack" want `OMNISKY_PARITY`.
 """
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ import torch
 from omnisky.codec.field import FieldCodec, FieldCodecConfig
 from omnisky.codec.image import HSC, ImageCodec, ImageCodecConfig
 from omnisky.codec.quantize import FSQ, LFQ
-from omnisky.codec.spectrum import SpectrumCodec, SpectrumCodecConfig, compressed, Read
+from omnisky.codec.spectrum import Read, SpectrumCodec, SpectrumCodecConfig, compressed
 from omnisky.model import store
 from omnisky.observe.types import Image, Observation, Spectrum
 

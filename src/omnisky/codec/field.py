@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from omnisky.codec.published import at_precision, known_fields, plain
 from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch
-from omnisky.observe.types import Image, Neighbours, Observation, SegmentationMap
+from omnisky.observe.types import Image, Observation, SegmentationMap
 
 KINDS = 5
 """of source, by the Tractor"""
@@ -61,9 +62,13 @@ class FieldCodecConfig:
 
     def __post_init__(self) -> None:
         if self.variational or self.decoder_input_dim is not None or self.output_activation_extension is not None:
-            raise BadValue("FieldCodecConfig", saw="variational, or another decoder", want="as published: none of these")
+            raise BadValue(
+                "FieldCodecConfig", saw="variational, or another decoder", want="as published: none of these"
+            )
         if len(self.levels) != self.embedding_dim or self.side % 2**self.num_downsamples:
-            raise BadValue("FieldCodecConfig", saw=f"levels {self.levels}", want=f"{self.embedding_dim}; whole halvings")
+            raise BadValue(
+                "FieldCodecConfig", saw=f"levels {self.levels}", want=f"{self.embedding_dim}; whole halvings"
+            )
 
     @classmethod
     def from_published(cls, said: Mapping[str, Any]) -> FieldCodecConfig:
@@ -130,11 +135,11 @@ class FieldBody(nn.Module):
             return Stack(*(ResidualLayer(width, config.res_hidden_dims) for _ in range(config.num_res_layers)))
 
         down: list[nn.Module] = []
-        for a, b in zip((1, *widths), widths, strict=False):
+        for a, b in pairwise((1, *widths)):
             down += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.ReLU()]
         up: list[nn.Module] = [nn.ConvTranspose2d(width, width, 3, padding=1), residuals()]
         outwards = (width, *widths[:-1], 1)  # compat: the middle widths grow outwards, as those of the encoder inwards
-        for a, b in zip(outwards, outwards[1:], strict=False):
+        for a, b in pairwise(outwards):
             up += [nn.ReLU(), nn.ConvTranspose2d(a, b, 4, stride=2, padding=1)]
         self.encoder = Stack(*down, nn.Conv2d(width, width, 3, padding=1), residuals())
         self.decoder = Stack(*up)
@@ -299,11 +304,11 @@ def field_of(
 ) -> tuple[Float[Tensor, "object y x"], torch.Tensor]:
     """The middle of each map as numbers in 0 … 1, 0 beyond its border; and which objects have one.
 
-    Raises BandMismatch (an image of several bands), BadPixels (NaN), BadValue (beyond 0 … 1, or a label without a row).
+    Raises BandMismatch (several bands), BadPixels (NaN), BadValue (beyond 0 … 1, or a label without a row).
     """
     given = seen[part]
     if isinstance(given, SegmentationMap):
-        field = _painted(given, seen[neighbours] if neighbours in seen else None)
+        field = _painted(given, seen.parts.get(neighbours))
     elif len(given.bands) != 1:
         raise BandMismatch(part, saw=given.bands, want="one band: the field")
     else:
@@ -311,13 +316,15 @@ def field_of(
     there = given.there()
     field = np.where(there[:, None, None], field, 0)
     if not np.isfinite(field).all():
-        raise BadPixels(f"NaN or infinity in {part}", want="0 … 1", hint="0 where there is nothing, or `present=` False")
+        raise BadPixels(
+            f"NaN or infinity in {part}", want="0 … 1", hint="0 where there is nothing, or `present=` False"
+        )
     if field.size and (field.min() < 0 or field.max() > 1):
         raise BadValue(part, saw=f"{field.min():g} … {field.max():g}", want="0 … 1")
     return torch.from_numpy(centred(field, side)), torch.from_numpy(np.ascontiguousarray(there))
 
 
-def _painted(given: SegmentationMap, listed: Neighbours | None) -> Float[np.ndarray, "object height width"]:
+def _painted(given: SegmentationMap, listed: Any) -> Float[np.ndarray, "object height width"]:
     """A fifth of the number of its kind wherever a source is; 1 where no list says which kind."""
     if listed is None:
         return (given.label > 0).astype(np.float32)
@@ -325,7 +332,9 @@ def _painted(given: SegmentationMap, listed: Neighbours | None) -> Float[np.ndar
     values = np.pad(kind, ((0, 0), (1, 0)))
     label = np.where(given.there()[:, None, None], given.label, 0)
     if label.size and (label.min() < 0 or label.max() >= values.shape[1]):
-        raise BadValue("labels", saw=f"up to {label.max()}", want=f"rows of the {values.shape[1] - 1} neighbours, from 1")
+        raise BadValue(
+            "labels", saw=f"up to {label.max()}", want=f"rows of the {values.shape[1] - 1} neighbours, from 1"
+        )
     return np.take_along_axis(values, label.reshape(len(label), -1).astype(np.int64), 1).reshape(label.shape)
 
 

@@ -240,7 +240,9 @@ class ImageNetwork(nn.Module):
         """
         conv = self.model.conv_in.conv
         used = seen.any(0)
-        x, weight = (x, self.subsample_in.weight) if bool(used.all()) else (x[:, used], self.subsample_in.weight[:, used])
+        x, weight = (
+            (x, self.subsample_in.weight) if bool(used.all()) else (x[:, used], self.subsample_in.weight[:, used])
+        )
         maps = torch.cat([weight, self.subsample_in.bias[:, None]], 1)
         with torch.autocast(x.device.type, enabled=False):
             kernel = torch.einsum("opyx,pc->ocyx", conv.weight, maps)

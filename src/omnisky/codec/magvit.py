@@ -7,6 +7,8 @@ without gradients, what is not asked for again is overwritten.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -111,11 +113,11 @@ class MagVit(nn.Module):
             return nn.Sequential(*(ResidualUnit(w) for _ in range(units)))
 
         down: list[nn.Module] = [ResidualUnit(widths[0])]
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in pairwise(widths):
             down += [Padded(a, b, 3, stride=2), residuals(b)]
         down += [Padded(width, width, 7), residuals(width), ChannelNorm(width)]
         up: list[nn.Module] = [residuals(width), Padded(width, width, 3)]
-        for a, b in zip(widths[::-1], widths[-2::-1], strict=False):
+        for a, b in pairwise(widths[::-1]):
             up += [residuals(a), Doubled(a, b)]
         up.append(ResidualUnit(widths[0]))
         self.conv_in = Padded(projected, widths[0], 7)

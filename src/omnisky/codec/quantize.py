@@ -1,8 +1,8 @@
 """Vectors ↔ ids, without a learned table: finite scalar quantisation and lookup-free quantisation.
 
-FSQ (Mentzer et al. 2023, arXiv:2309.15505) bounds each number and rounds it to one of a few levels; LFQ (Yu et al. 2023,
-arXiv:2310.05737) keeps its sign. Both let gradients pass straight through the rounding, and both work in float32
-whatever surrounds them: ids in the thousands do not fit half precision, nor do numbers beside a border between levels.
+FSQ (Mentzer et al. 2023, arXiv:2309.15505) bounds each number and rounds it to one of a few levels; LFQ (Yu et al.
+2023, arXiv:2310.05737) keeps its sign. Both let gradients pass straight through the rounding, and both work in float32
+whatever surrounds them: ids in the thousands do not fit half precision, nor do numbers beside a border of levels.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class FSQ(nn.Module):
         bounded = self._bounded(z)
         return (bounded + (bounded.round() - bounded).detach()) / self._half(z.ndim)
 
-    def ids(self, z: Float[Tensor, "object number *place"]) -> Integer[Tensor, "object *place"]:
+    def ids(self, z: Float[Tensor, "object number *place"]) -> Integer[Tensor, object * place]:
         """0 … codes − 1, int32."""
         digits = self._bounded(z).round().int() + self._half(z.ndim)
         return (digits * _column(self._basis(), z.ndim)).sum(1, dtype=torch.int32)
 
-    def vectors(self, ids: Integer[Tensor, "object *place"]) -> Float[Tensor, "object number *place"]:
+    def vectors(self, ids: Integer[Tensor, object * place]) -> Float[Tensor, "object number *place"]:
         """What these ids stand for. Raises BadValue for ids outside the vocabulary."""
         demand_ids(ids, self.codes)
         n = ids.ndim + 1
@@ -81,11 +81,11 @@ class LFQ(nn.Module):
         z = z.float()
         return z + (torch.where(z > 0, 1.0, -1.0) - z).detach()
 
-    def ids(self, z: Float[Tensor, "object number *place"]) -> Integer[Tensor, "object *place"]:
+    def ids(self, z: Float[Tensor, "object number *place"]) -> Integer[Tensor, object * place]:
         """0 … codes − 1."""
         return ((z > 0) * _column(self._place(), z.ndim)).sum(1)
 
-    def vectors(self, ids: Integer[Tensor, "object *place"]) -> Float[Tensor, "object number *place"]:
+    def vectors(self, ids: Integer[Tensor, object * place]) -> Float[Tensor, "object number *place"]:
         """±1 for each bit. Raises BadValue for ids outside the vocabulary."""
         demand_ids(ids, self.codes)
         return torch.where((ids[:, None].long() & _column(self._place(), ids.ndim + 1)) != 0, 1.0, -1.0)
@@ -100,7 +100,7 @@ class LFQ(nn.Module):
         return (z - torch.where(z > 0, 1.0, -1.0)).square().mean()
 
     def indecision(self, z: Float[Tensor, "object number *place"], sharpness: float = 1.0) -> Float[Tensor, ""]:
-        """Mean entropy of one vector's choice less that of all of them, nats: low when each is sure and all codes serve.
+        """Mean entropy of one vector's choice less that of all, nats: low when each is sure and all codes serve.
 
         A code's chance goes as exp(2 · sharpness · its product with the vector), so bits are drawn independently.
         """
@@ -143,7 +143,9 @@ def demand_ids(ids: Integer[Tensor, "*place"], codes: int) -> None:
     """Refuse ids outside 0 … codes − 1. Raises BadValue."""
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < codes:
         saw = f"ids from {int(ids.min())} to {int(ids.max())}"
-        raise BadValue("tokens outside the vocabulary", saw=saw, want=f"0 … {codes - 1}", hint="another codec's tokens?")
+        raise BadValue(
+            "tokens outside the vocabulary", saw=saw, want=f"0 … {codes - 1}", hint="another codec's tokens?"
+        )
 
 
 def _column(numbers: Tensor, ndim: int) -> Tensor:

@@ -89,7 +89,7 @@ class SpectrumCodec:
         flux, logit = self.said(tokens, wave if model is not None else None).unbind(1)
         good = (logit <= 0) & (wave >= own[0, 0]) & (wave <= own[0, -1]) & there[:, None]
         padded = ~torch.isfinite(wave)
-        observed = Observation.of(range(len(ids))) if like is None else like
+        observed = Observation.of(range(len(there))) if like is None else like
         spectrum = Spectrum(
             flux=flux.masked_fill(padded, torch.nan).numpy(),
             wavelength_aa=wave.numpy() if model is None else model.wavelength_aa,
@@ -99,13 +99,9 @@ class SpectrumCodec:
         )
         return observed | {self.part: spectrum}
 
-
     @torch.no_grad()
-    def said(
-        self, tokens: Tokens, wave: Float[Tensor, "object wave"] | None = None
-    ) -> Float[Tensor, "object 2 wave"]:
-        """Flux, and the logit of being bad, at these wavelengths (Å) or on the network's grid; NaN for absent objects.
-        """
+    def said(self, tokens: Tokens, wave: Float[Tensor, "object wave"] | None = None) -> Float[Tensor, "object 2 wave"]:
+        """Flux, and the logit of being bad, at these wavelengths (Å) or on the network's own; NaN for absent ones."""
         span, scales = tokens[self.name], self.network.scales
         ids = span.values.cpu().long()
         pixels = scales.wavelength.shape[1] if wave is None else wave.shape[1]
@@ -143,7 +139,9 @@ class GridRows:
         flux, ivar, bad, covered = interpolated(read.wave.float(), rows, scales.wavelength).unbind(1)
         bad = (bad > 0).float()
         brightness = scales.brightness(first).expand(-1, flux.shape[1])
-        values = torch.stack([x[:, 0], x[:, 1], flux, ivar * (1 - bad), bad, covered.clamp(0, 1).round(), brightness], 1)
+        values = torch.stack(
+            [x[:, 0], x[:, 1], flux, ivar * (1 - bad), bad, covered.clamp(0, 1).round(), brightness], 1
+        )
         return Tokens({self.name: absent_where(Span(values, torch.arange(7).expand(len(values), -1)), there)})
 
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from omnisky.codec.published import known_fields, plain
@@ -164,9 +165,7 @@ class Encoder(nn.Module):
         super().__init__()
         dims = config.encoder_dims
         stem = nn.Sequential(Shrink(2, dims[0], 4), nn.LayerNorm(dims[0], eps=1e-6))
-        between = (
-            nn.Sequential(nn.LayerNorm(a, eps=1e-6), Shrink(a, b, 2)) for a, b in zip(dims, dims[1:], strict=False)
-        )
+        between = (nn.Sequential(nn.LayerNorm(a, eps=1e-6), Shrink(a, b, 2)) for a, b in pairwise(dims))
         self.downsample_layers = nn.ModuleList([stem, *between])
         self.stages = nn.ModuleList(_blocks(*pair) for pair in zip(config.encoder_depths, dims, strict=True))
         self.norm = nn.LayerNorm(dims[-1], eps=1e-6)

@@ -1,7 +1,7 @@
 """Convolutions with fewer products: Winograd's F(4×4, 3×3) (Lavin & Gray 2016, arXiv:1509.09308).
 
-Six by six pixels and a kernel are each turned into 36 numbers, whose products make 4×4 pixels of the answer: 36 products
-instead of 144. In float32 the answers differ from a plain convolution's by some 1e-6. There are no gradients.
+Six by six pixels and a kernel are each turned into 36 numbers, whose products make 4×4 pixels of the answer: 36
+products instead of 144. In float32 the answers differ from a plain convolution's by some 1e-6. There are no gradients.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ TILE = 4
 WIDE = 256
 """channels, below which turning costs more time, and memory, than it saves"""
 
-_PIXELS = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0))
-_PIXELS = (*_PIXELS, (0, 4, 0, -5, 0, 1))
+_PIXELS = (
+    *((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0)),
+    *((0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1)),
+)
 _KERNEL = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
 """in 24ths"""
 _ANSWER = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))

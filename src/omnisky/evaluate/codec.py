@@ -1,7 +1,7 @@
 """What learned codecs lose: there and back, on objects that no recipe of ours trains on.
 
-A folder is a model that `omnisky train codec-…` saved. Errors are over objects, by bootstrap. Photometry is the flux in a
-circle about the middle, before and after, against its magnitude before.
+A folder is a model that `omnisky train codec-…` saved. Errors are over objects, by bootstrap. Photometry is the flux in
+a circle about the middle, before and after, against its magnitude before.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ def codec_of(model: nn.Module, part: str = "") -> ImageCodec | SpectrumCodec | F
 def evaluate(
     folder: str | Path, source: Source, most: int = 1000, watch: Callable[[int, int], None] | None = None
 ) -> Report:
-    """Measure the codec in `folder` on at most so many held-out objects. Raises BadValue where there are fewer than 2."""
+    """Measure the codec in `folder` on at most so many held-out objects. Raises BadValue for fewer than 2."""
     codec = codec_of(store.load(folder))
     tallies: list[Tally] = []
     done = 0
@@ -169,7 +170,7 @@ class Tally:
     def joined(cls, each: list[Tally]) -> Tally:
         """Of all objects."""
         names = ("chi2", "pixels", "residual", "total", "square", "auc", "flux", "before", "after")
-        joined = {name: np.concatenate([getattr(one, name) for one in each]) for name in names}
+        joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in each]) for name in names}
         joined |= {name: joined[name][:SHOWN] for name in ("before", "after")}
         return replace(each[0], **joined, ids=torch.cat([one.ids for one in each]))
 
@@ -177,8 +178,11 @@ class Tally:
 def _tally(codec: ImageCodec | SpectrumCodec | FieldCodec, seen: Observation) -> Tally:
     tokens = codec.encode(seen)
     back = codec.decode(tokens, like=seen)[codec.part]
-    measure = {ImageCodec: _of_images, SpectrumCodec: _of_spectra, FieldCodec: _of_maps}[type(codec)]
-    return measure(codec, seen, tokens, back)
+    if isinstance(codec, ImageCodec):
+        return _of_images(codec, seen, tokens, back)
+    if isinstance(codec, SpectrumCodec):
+        return _of_spectra(codec, seen, tokens, back)
+    return _of_maps(codec, seen, tokens, back)
 
 
 def _of_images(codec: ImageCodec, seen: Observation, tokens: Tokens, back: Image) -> Tally:

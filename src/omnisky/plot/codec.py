@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def before_after(
-    before: Float[np.ndarray, "object *pixel"], after: Float[np.ndarray, "object *pixel"], path: str | Path
+    before: Float[np.ndarray, object * pixel], after: Float[np.ndarray, object * pixel], path: str | Path
 ) -> Path:
     """A row an object: images or maps before, after and what is left; or spectra, before faint and after bright.
 

@@ -14,7 +14,7 @@ from omnisky.train.optim import AdamW
 
 
 def codec_image() -> Run:
-    """As published: Legacy Survey and HSC, 400,000 steps of 256 images. Give it both, twenty of one for one of other."""
+    """As published: Legacy Survey and HSC, 400,000 steps of 256 images. Give it twenty of the first to one."""
     config = ImageCodecConfig()
     return Run(
         name="codec-image",
