@@ -21,6 +21,8 @@ SEEN = skies.sky(48, image=skies.images(48), spectrum=skies.spectra(48), **skies
 
 def saved(folder, config, codec):
     network = alive(config.build())
+    if config is IMAGE:
+        network.subsample_out.weight.data.mul_(0.1)  # sinh makes infinities of chance
     network.codecs = (codec,)
     return store.save(network, folder)
 

@@ -47,7 +47,7 @@ class ImageCodec:
     at_once: int = 8
     """images that go through the network together"""
     promised_error: ClassVar[str] = (
-        "a trained network's, as `omnisky evaluate codec` measures; flux beyond ± clip comes back as clip at most"
+        "a trained network's, as `omnisky evaluate codec` measures; flux beyond ± clip is read as clip"
     )
 
     def __post_init__(self) -> None:

@@ -193,7 +193,7 @@ def _of_images(codec: ImageCodec, seen: Observation, tokens: Tokens, back: Image
     weight = centred(np.where(good, ivar, 0), side)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     inside = (np.hypot(x, y) < APERTURE_PX) & (weight > 0)
-    flux = np.stack([(one * inside).sum((2, 3)) for one in (before, after)], axis=-1)
+    flux = np.stack([(one * inside).sum((2, 3), dtype=np.float64) for one in (before, after)], axis=-1)
     tally = _sums(before, after, weight, tokens[codec.name].values, (before[:, -1], after[:, -1]))
     return replace(tally, flux=flux, bands=image.bands, noise_known=image.ivar is not None)
 
