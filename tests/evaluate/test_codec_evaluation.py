@@ -70,6 +70,7 @@ def test_too_few_objects_are_refused(tmp_path):
 def test_the_command(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("omnisky.observe.read.read", lambda path: SEEN)
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table breaks words
     folders = [saved(tmp_path / "f", FIELD, FieldRows()), saved(tmp_path / "i", IMAGE, Planes(config=IMAGE))]
     with pytest.raises(SystemExit) as ended:
         cli.main(["evaluate", "codec", "DATA", *map(str, folders), "--out", str(tmp_path)])
