@@ -34,14 +34,14 @@ def before_after(
 
 def _pictures(figure: Figure, before: np.ndarray, after: np.ndarray) -> None:
     grid = figure.subplots(len(before), 3, squeeze=False)
-    for axes, old, new in zip(grid, before, after, strict=True):
+    for row, (old, new) in enumerate(zip(before, after, strict=True)):
         top = np.nanpercentile(old, 99.7) or 1.0
         soft = max(1.4826 * np.nanmedian(np.abs(old - np.nanmedian(old))), 1e-3 * abs(top))
-        for one, name, values in zip(axes, ("before", "after", "before − after"), (old, new, old - new), strict=True):
+        for one, name, values in zip(grid[row], ("before", "after", "before − after"), (old, new, old - new), strict=True):
             shown = np.arcsinh(values / soft) / np.arcsinh(top / soft)
             one.imshow(shown, cmap="gray", vmin=-0.3, vmax=1, origin="lower")
             one.set_axis_off()
-            one.set_title(name if axes is grid[0] else "", size=9, color=SOFT)
+            one.set_title("" if row else name, size=9, color=SOFT)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.03, 0.03)
 
 
