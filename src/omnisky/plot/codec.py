@@ -37,7 +37,8 @@ def _pictures(figure: Figure, before: np.ndarray, after: np.ndarray) -> None:
     for row, (old, new) in enumerate(zip(before, after, strict=True)):
         top = np.nanpercentile(old, 99.7) or 1.0
         soft = max(1.4826 * np.nanmedian(np.abs(old - np.nanmedian(old))), 1e-3 * abs(top))
-        for one, name, values in zip(grid[row], ("before", "after", "before − after"), (old, new, old - new), strict=True):
+        shown_as = {"before": old, "after": new, "before − after": old - new}
+        for one, (name, values) in zip(grid[row], shown_as.items(), strict=True):
             shown = np.arcsinh(values / soft) / np.arcsinh(top / soft)
             one.imshow(shown, cmap="gray", vmin=-0.3, vmax=1, origin="lower")
             one.set_axis_off()
