@@ -169,8 +169,7 @@ def laid_out(image: Image, row: BandRow, config: ImageCodecConfig) -> Laid:
     broken = ~finite & had[:, :, None, None]
     broken = broken if good is None else broken & good
     if broken.any():
-        hit = broken.any((0, 2, 3)).tolist()
-        names = [band for i, band in enumerate(image.bands) if hit[i]]
+        names = [band for i, band in enumerate(image.bands) if broken[:, i].any()]
         raise BadPixels(
             f"NaN or infinite pixels in {int(broken.any((1, 2, 3)).sum())} of {len(broken)} images",
             saw=f"bands {' '.join(names)}",
