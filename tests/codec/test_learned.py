@@ -24,6 +24,8 @@ from omnisky.train.optim import AdamW
 
 IMAGES = ImageCodec(network=alive(IMAGE.build()))
 SPECTRA = SpectrumCodec(network=alive(SPECTRUM.build()))
+with torch.no_grad():  # asinh of what is drawn must stay within float32
+    IMAGES.network.subsample_out.weight.mul_(0.05)
 with torch.no_grad():  # signs about their mean: a random network's are else the same everywhere
     entered = compressed(SPECTRA.network.scales, Read.of(skies.spectra(), SPECTRUM))[1]
     SPECTRA.network.quant_conv.bias.sub_(SPECTRA.network.latent(entered).mean((0, 2)))
