@@ -22,6 +22,8 @@ STATES = 128
 """of the 778 states of a spectrum: each has looked at all tokens"""
 CUT = slice(60, 84)
 """the middle of an image: a stretch is the same at every pixel"""
+COEFFICIENTS = 3
+"""of the 55 of a Gaia spectrum: each has a table of its own"""
 LOGITS = 16
 """of the 1024 logits of each DESI token: each is a product with its own row of the output matrix"""
 
@@ -93,6 +95,21 @@ def aion(pack: dict[str, Any]) -> dict[str, Any]:
     return {"config": pack["config"], "state_dict": state, "inputs": inputs, "outputs": outputs}
 
 
+def scalars(pack: dict[str, Any]) -> dict[str, Any]:
+    """All kinds of codec; of the 55 coefficients the first three, and the numbers behind one table of levels."""
+    state = {kind: dict(tensors) for kind, tensors in pack["state_dict"].items()}
+    for kind, tensors in state.items():
+        for key in list(tensors):
+            far = kind == "xp" and int(key.split(".")[2]) >= COEFFICIENTS
+            if far or (key.endswith("_reservoir") and kind != "log"):
+                del tensors[key]
+    inputs, outputs = dict(pack["inputs"]), dict(pack["outputs"])
+    inputs["xp"] = inputs["xp"][:, :COEFFICIENTS].clone()
+    for key in ("xp_tokens", "xp_decoded"):
+        outputs[key] = outputs[key][:, :COEFFICIENTS].clone()
+    return {"config": pack["config"], "state_dict": state, "inputs": inputs, "outputs": outputs}
+
+
 def laid_out(value: Any) -> Any:
     """The same structure; equal float32 tensors are one, and all lie in one storage: each would cost some 400 bytes."""
     found: dict[Any, Tensor] = {}
@@ -137,6 +154,8 @@ TRIMS = {
     "astroclip_parity.pt": ("astroclip_parity.pt", astroclip),
     "astroclip_distill.pt": ("astroclip_parity.pt", distill),
     "aion/aion_tiny.pt": ("aion/aion_tiny.pt", aion),
+    "aion/scalar_codecs.pt": ("aion/scalar_codecs.pt", scalars),
+    "aion/catalog_codec.pt": ("aion/catalog_codec.pt", dict),
 }
 """trimmed file → the file it is made of, and how"""
 

@@ -77,9 +77,10 @@ class _Table:
 
     def fill(self, found: Tensor, values: Tensor) -> None:
         t = self.before.index_select(0, self.way.cells(values).clamp_(0, CELLS - 1))
+        above = torch.empty_like(t)
         for step in self.steps:
             probe = self.edges.index_select(0, t + (step - 1) if step > 1 else t)
-            t.add_(probe < values, alpha=step)
+            t.add_(torch.lt(probe, values, out=above), alpha=step)
         found.copy_(t if self.first is None else self.first.index_select(0, t))
 
 

@@ -1,8 +1,8 @@
 """A list of the sources in a cut-out ↔ ids, and ids as the sequence that AION-1's transformer reads.
 
 Five ids a source (Parker et al. 2025, arXiv:2510.17960, and its release): X and Y are pixels of the middle 96 × 96 of
-the cut-out, SHAPE_E1, SHAPE_E2 and SHAPE_R lie between quantiles; up to 20 sources, nearest to the middle first. Each of
-the five has ids of its own: 96 + 96 + 3 × 1,024 in all.
+the cut-out, SHAPE_E1, SHAPE_E2 and SHAPE_R lie between quantiles; up to 20 sources, nearest to the middle first. Each
+of the five has ids of its own: 96 + 96 + 3 × 1,024 in all.
 
 For the transformer, which the release leaves undone, ids move up by 204: 0 is padding, 1 … 3 are reserved, 4 + k is
 sentinel k, which marks where tokens were hidden (T5: Raffel et al. 2020, JMLR 21, 140, as in 4M). `sequence` and

@@ -47,19 +47,18 @@ class Domain:
         if self.part == PLACE:
             return PLACE if np.isfinite(getattr(seen, self.columns[0])).any() else None
         base = self.part.split("_")[0]
-        names = (self.part, *(f"{base}_{survey}" for survey in self.surveys), base)
-        return next((name for name in names if name in seen and self._fits(seen[name])), None)
+        own = (self.part, *(f"{base}_{survey}" for survey in self.surveys))
+        return next((name for name in (*own, base) if name in seen and self._fits(seen[name], name in own)), None)
 
-    def _fits(self, part: Part) -> bool:
-        if not isinstance(part, self.holds) or getattr(part, "survey", "") not in ("", *self.surveys):
+    def _fits(self, part: Part, own: bool) -> bool:
+        """Whether it is held there. What says of no survey where it is from is trusted under its own name alone."""
+        surveys = ("", *self.surveys) if own else self.surveys
+        if not isinstance(part, self.holds) or getattr(part, "survey", "") not in surveys:
             return False
         if isinstance(part, Scalars | Neighbours):
-            return set(self.columns) <= set(part.names) and (self.tokens == 1 or bool(self.columns) or _is_xp(part))
+            counts = (len(self.columns),) if self.columns else (len(part.names), self.tokens)
+            return set(self.columns) <= set(part.names) and len(set(counts)) == 1
         return True
-
-
-def _is_xp(part: Scalars | Neighbours) -> bool:
-    return len(part.names) == XP_COEFFICIENTS
 
 
 XP_COEFFICIENTS = 55
@@ -217,13 +216,13 @@ def _cells(domain: Domain) -> tuple[str, ...]:
 _HEAD = """# The forty modalities
 
 What AION-1 reads and writes, in the names of its release. `omnisky.tokenize(observation)` finds each by the part and
-columns given here; where several surveys were joined, `part_survey` is looked for too. Written by
+columns given here; where several surveys were joined, it looks for `part_survey` too. Written by
 `omnisky.codec.modalities.markdown`; a test keeps it equal to the code.
 
-Classes are those of `polymathic-aion`. Its codec of images reads any of the bands g, r, i, z (Legacy Survey) and g, r,
-i, z, y (HSC) with the middle 96 × 96 pixels of a cut-out, its codec of spectra any grid from 3,500 to 10,462 Å. Of the 273
-tokens of a spectrum the first is its brightness. The catalogue has five numbers of up to 20 sources, nearest first; a
-model sees the first 50 of its tokens, and 204 of its 3,468 ids are reserved (see `omnisky.codec.catalog`). `tok_z` has
-1,024 bins on 0 … 6, its last id is never used.
+Classes are those of `polymathic-aion`. Its codec of images reads the middle 96 × 96 pixels, and any of the bands g, r,
+i, z (Legacy Survey) or g, r, i, z, y (HSC); its codec of spectra reads any grid, from 3,500 to 10,462 Å. The first of
+a spectrum's 273 tokens is its brightness. The catalogue has five numbers of up to 20 sources, nearest first; a model
+sees the first 50 of its tokens, and 204 of its 3,468 ids are reserved (`omnisky.codec.catalog`). `tok_z` has 1,024 bins
+on 0 … 6; its last id is never used.
 
 """

@@ -176,10 +176,11 @@ def _scalar_told(codec: ScalarCodec) -> tuple[dict[str, Any], dict[str, Tensor]]
 def _plan_said(codec: ScalarCodec) -> dict[str, Any]:
     how = codec.plan
     squeeze: Any = how.squeeze
-    if _SQUEEZES.get(type(squeeze).__name__) is not type(squeeze):
-        raise BadValue("a squeeze that cannot be saved", saw=type(squeeze).__name__, want=tuple(_SQUEEZES))
+    kind = type(squeeze).__name__
+    if kind not in _SQUEEZES:
+        raise BadValue("a squeeze that cannot be saved", saw=kind, want=tuple(_SQUEEZES))
     said = {"name": how.name, "part": how.part, "columns": list(how.columns), "unit": how.unit}
-    return said | {"squeeze": {"kind": type(squeeze).__name__, **asdict(squeeze)}, "centred": codec.says is not None}
+    return said | {"squeeze": {"kind": kind, **asdict(squeeze)}, "centred": codec.says is not None}
 
 
 def _plan_told(said: Any, folder: Path) -> ScalarPlan:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -80,6 +80,7 @@ class MagnitudeTokens(ScalarTokens):
 # --- squeezes: a number onto a scale on which it is spread more evenly, and back -----------------------------------
 
 
+@runtime_checkable
 class Squeeze(Protocol):
     """Of tensors of any shape, number by number."""
 
