@@ -1,5 +1,6 @@
-"""A mock sky seen by all surveys, with a codec of numbers for each modality, fitted to it."""
+"""A mock sky seen by all surveys."""
 
+import numpy as np
 import pytest
 
 from omnisky.observe.types import Observation
@@ -7,10 +8,11 @@ from omnisky.observe.types import Observation
 
 @pytest.fixture(scope="session")
 def mock_all() -> Observation:
-    """24 objects in all forty modalities; some are too faint for Gaia."""
+    """16 objects in all forty modalities; half of them are bright enough for Gaia's spectra."""
     pytest.importorskip("galsim")
     pytest.importorskip("speclite")
     from omnisky.observe.mock import MockSky
 
-    sky = MockSky(objects=24, cameras=("legacysurvey", "hsc"), spectrographs=("desi", "sdss"), gaia_xp=True)
-    return sky.take(slice(None))
+    sky = MockSky(objects=400, cameras=("legacysurvey", "hsc"), spectrographs=("desi", "sdss"), gaia_xp=True)
+    bright = np.argsort(sky.population.truth(np.arange(400)).r_mag)[:8]
+    return sky.take([*bright.tolist(), *range(100, 108)])

@@ -38,8 +38,8 @@ def codec(mock_all) -> CatalogCodec:
 def test_the_mock_skys_sources_come_back(codec, mock_all):
     """Those in the middle 96 px: positions within half a pixel, shapes within their bin; nearest first."""
     before, after = mock_all["neighbours"], codec.decode(codec.encode(mock_all), like=mock_all)["neighbours"]
-    assert after.values.shape == (24, 20, 5) and after.good[:, 0].all()
-    for row in range(24):
+    assert after.values.shape == (16, 20, 5) and after.good[:, 0].all()
+    for row in range(16):
         x, y = before["X"][row], before["Y"][row]
         inside = before.good[row] & (np.floor(x + 0.5) >= 32) & (np.floor(x + 0.5) < 128)
         inside &= (np.floor(y + 0.5) >= 32) & (np.floor(y + 0.5) < 128)
@@ -58,13 +58,13 @@ def test_the_callers_arrays_are_not_changed_and_one_object_is_row_0_of_many(code
     many, one = codec.encode(mock_all)["catalog"], codec.encode(mock_all.take([0]))["catalog"]
     assert np.array_equal(mock_all["neighbours"].values, before, equal_nan=True)
     assert torch.equal(many.values[:1], one.values) and torch.equal(many.there()[:1], one.there())
-    assert many.values.shape == (24, 100)
+    assert many.values.shape == (16, 100)
 
 
 def test_absent_stays_absent(codec, mock_all):
-    hidden = mock_all | {"neighbours": replace(mock_all["neighbours"], present=np.arange(24) != 1)}
+    hidden = mock_all | {"neighbours": replace(mock_all["neighbours"], present=np.arange(16) != 1)}
     span = codec.encode(hidden)["catalog"]
-    assert span.there().any(1).tolist() == (np.arange(24) != 1).tolist()
+    assert span.there().any(1).tolist() == (np.arange(16) != 1).tolist()
     assert not codec.decode(codec.encode(hidden))["neighbours"].good[1].any()
 
 
@@ -131,7 +131,7 @@ def words(span: Span, row: int = 0) -> list[int]:
 def test_a_sequence_is_ids_moved_up_and_cut(codec, mock_all):
     span = codec.encode(mock_all)["catalog"]
     short, whole = sequence(span), sequence(span, 100)
-    assert short.values.shape == (24, 50) and int(short.values[short.there()].min()) >= 204
+    assert short.values.shape == (16, 50) and int(short.values[short.there()].min()) >= 204
     assert int(short.values.max()) < 3468 and int(short.values[~short.there()].sum()) == 0
     again = catalog.sources(whole)
     assert torch.equal(again.values, span.values) and torch.equal(again.there(), span.there())

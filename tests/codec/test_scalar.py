@@ -93,7 +93,7 @@ def test_the_callers_arrays_are_not_changed_and_one_object_is_row_0_of_many(key,
     many.values.clone().mul_(0)
     assert np.array_equal(measured(codec, mock_all), before, equal_nan=True)
     assert torch.equal(many.values[:1], one.values) and torch.equal(many.there()[:1], one.there())
-    assert many.values.shape == (24, DOMAINS[key].tokens)
+    assert many.values.shape == (16, DOMAINS[key].tokens)
     assert 0 <= many.values.min() and many.values.max() < DOMAINS[key].vocabulary
 
 
@@ -101,7 +101,7 @@ def test_the_callers_arrays_are_not_changed_and_one_object_is_row_0_of_many(key,
 def test_absent_stays_absent(key, codecs, mock_all):
     """By `present` or by NaN, whatever lies there; nobody else's token changes."""
     codec, part = codecs[key], mock_all[DOMAINS[key].part]
-    there = np.arange(24) != 1
+    there = np.arange(16) != 1
     hidden = mock_all | {DOMAINS[key].part: replace(part, present=part.there() & there)}
     span, whole = codec.encode(hidden)[key], codec.encode(mock_all)[key]
     assert not span.there()[1].any() and torch.equal(span.there()[there], whole.there()[there])
@@ -112,8 +112,8 @@ def test_absent_stays_absent(key, codecs, mock_all):
 def test_places_are_the_observations_own(codecs, mock_all):
     seen = codecs["tok_ra"].decode(codecs["tok_ra"].encode(mock_all), like=mock_all)
     assert np.abs(seen.ra - mock_all.ra).max() < np.ptp(mock_all.ra)
-    unknown = replace(mock_all, ra=np.where(np.arange(24) == 3, np.nan, mock_all.ra))
-    assert codecs["tok_ra"].encode(unknown)["tok_ra"].there()[:, 0].tolist() == (np.arange(24) != 3).tolist()
+    unknown = replace(mock_all, ra=np.where(np.arange(16) == 3, np.nan, mock_all.ra))
+    assert codecs["tok_ra"].encode(unknown)["tok_ra"].there()[:, 0].tolist() == (np.arange(16) != 3).tolist()
 
 
 # --- as published, and better --------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_every_id_is_used_equally_often():
 def test_shards_fitted_apart_are_the_whole_fitted_at_once(mock_all):
     plans = [plan(DOMAINS[key]) for key in ("tok_flux_g", "tok_xp_bp", "tok_ra")]
     whole = fitted(plans, sample(plans, [mock_all], size=10))
-    shards = [sample(plans, [mock_all.take(rows)], size=10) for rows in (slice(0, 7), slice(7, 8), slice(8, 24))]
+    shards = [sample(plans, [mock_all.take(rows)], size=10) for rows in (slice(0, 7), slice(7, 8), slice(8, 16))]
     for order in (shards, shards[::-1]):
         for one, other in zip(whole, fitted(plans, merged(*order)), strict=True):
             assert torch.equal(one.levels, other.levels) and torch.equal(one.kept, other.kept)
@@ -196,7 +196,7 @@ def test_shards_fitted_apart_are_the_whole_fitted_at_once(mock_all):
 def test_one_pass_passes_over_what_a_batch_lacks(mock_all):
     plans = [plan(DOMAINS["tok_flux_g"]), plan(DOMAINS["tok_ebv"])]
     drawn = sample(plans, [mock_all, Observation.of("ab"), column([1.0, 2.0], "EBV")])
-    assert (len(drawn["tok_flux_g"]), len(drawn["tok_ebv"])) == (24, 26)
+    assert (len(drawn["tok_flux_g"]), len(drawn["tok_ebv"])) == (16, 18)
     with pytest.raises(MissingModality, match="want tok_z"):
         fitted([plan(DOMAINS["tok_z"])], drawn)
 

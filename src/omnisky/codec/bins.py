@@ -60,7 +60,7 @@ class _Table:
     way: _EqualSteps | _LeadingBits
     edges: Float32[Tensor, " edge"]
     """each once, and infinities after the last"""
-    first: Int64[Tensor, " edge"] | None
+    first: Int64[Tensor, " bin"] | None
     """the bin below each edge, where edges were repeated"""
     before: Int32[Tensor, " cell"]
     steps: tuple[int, ...]
@@ -185,7 +185,7 @@ class Sample:
 def hashed(object_id: np.ndarray) -> UInt64[np.ndarray, " object"]:
     """64 well-mixed bits of each id, the same on every machine and however wide the array of strings is."""
     letters = np.ascontiguousarray(object_id.astype(np.str_))
-    codes = letters.view(np.uint32).reshape(len(letters), -1) if letters.dtype.itemsize else np.zeros((len(letters), 0))
+    codes = letters.view(np.uint32).reshape(len(letters), letters.dtype.itemsize // 4)
     bits = np.full(len(letters), 0x9E3779B97F4A7C15, dtype=np.uint64)
     for column in codes.T.astype(np.uint64):
         bits = np.where(column > 0, _mixed(bits ^ column), bits)  # 0 is the padding

@@ -26,7 +26,7 @@ PUBLISHED = "polymathic-ai/aion-base"
 """the repository that has them all; the larger models use the same"""
 
 
-class CodecBook(Mapping[str, Codec]):
+class CodecBook:
     """The codecs of a folder or Hub repository by the name of their tokens, each loaded when it is first used.
 
     A folder may be that of a model, with `codecs/` in it, or `codecs/` itself.
@@ -52,6 +52,9 @@ class CodecBook(Mapping[str, Codec]):
         if key not in self._loaded:
             self._loaded[key] = self._load(key)
         return self._loaded[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._folders
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._folders)
@@ -103,7 +106,8 @@ def _fetched(repository: str, name: str, revision: str | None) -> Path:
 
 # --- the front door ------------------------------------------------------------------------------------------------
 
-Codecs = str | Path | Mapping[str, Codec] | Iterable[Codec]
+Book = CodecBook | Mapping[str, Codec]
+Codecs = str | Path | Book | Iterable[Codec]
 
 
 @torch.no_grad()
@@ -146,10 +150,10 @@ def detokenize(tokens: Tokens, like: Observation | None = None, codecs: Codecs =
     return whole
 
 
-def _opened(codecs: Codecs) -> Mapping[str, Codec]:
+def _opened(codecs: Codecs) -> Book:
     if isinstance(codecs, str | Path):
         return _hub_book(codecs) if isinstance(codecs, str) and not Path(codecs).exists() else CodecBook(codecs)
-    return codecs if isinstance(codecs, Mapping) else {codec.name: codec for codec in codecs}
+    return codecs if isinstance(codecs, CodecBook | Mapping) else {codec.name: codec for codec in codecs}
 
 
 @cache
@@ -158,7 +162,7 @@ def _hub_book(repository: str) -> CodecBook:
     return CodecBook(repository)
 
 
-def _found(key: str, book: Mapping[str, Codec], seen: Observation) -> str | None:
+def _found(key: str, book: Book, seen: Observation) -> str | None:
     """Where the observation has it; asks the table first, so that no codec is loaded in vain."""
     if key in DOMAINS and (part := DOMAINS[key].found(seen)) is not None:
         return part

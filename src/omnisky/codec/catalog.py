@@ -202,7 +202,7 @@ def reveal(shown: Span, asked: Span) -> Span:
     order = torch.cat([index * stride, place * stride + 1 + torch.arange(stride - 1, device=where.device)], dim=1)
     there = torch.cat([shown.there() & ~marks, told], dim=1)
     ids = torch.cat([shown.values.long(), asked.values.long()], dim=1)
-    sorted_ = order.where(there, torch.iinfo(torch.int64).max).argsort(1, stable=True)
+    sorted_ = order.where(there, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)
     length = int(there.sum(1).max()) if len(there) else 0
     return _gathered(ids.gather(1, sorted_), there.gather(1, sorted_), length)
 
@@ -234,7 +234,7 @@ def _demand_gapless(there: Bool[Tensor, "object token"]) -> None:
 
 def _gathered(ids: Integer[Tensor, "object token"], there: Bool[Tensor, "object token"], length: int) -> Span:
     """What is there, moved to the front; `length` tokens, the rest padding."""
-    front = (~there).to(torch.uint8).argsort(1, stable=True)[:, :length]
+    front = (~there).to(torch.uint8).argsort(dim=1, stable=True)[:, :length]
     short = length - front.shape[1]
     present = torch.nn.functional.pad(there.gather(1, front), (0, short))
     values = torch.nn.functional.pad(ids.gather(1, front), (0, short)).where(present, PAD)
