@@ -60,7 +60,9 @@ class Comparison:
     target: float | None
     """the ratio asked for"""
     agree: float
-    """largest |ours − theirs| allowed, as a share of the largest |theirs|"""
+    """largest |ours − theirs| allowed, as a share of the largest |theirs|; of `ids`, the share that may differ"""
+    ids: bool = False
+    """answers are ids, of which some may differ"""
     flops: float | None = None
     """of the matrix products that one call of ours needs; None where products are not the work"""
     precision: str = "fp32"
@@ -210,7 +212,7 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
     sides = (comparison.ours, comparison.theirs)
     for job in sides:
         _prepare(workers, job, folder)
-    apart = _apart(*(_answer(workers, job) for job in sides))
+    apart = (_unlike if comparison.ids else _apart)(*(_answer(workers, job) for job in sides))
     if not apart <= comparison.agree:
         raise Disagreement(f"{comparison.name}: answers differ by {apart:.1e}, allowed {comparison.agree:.0e}")
     rates = [_roof(comparison, workers, folder, effort)]
@@ -307,6 +309,12 @@ def _apart(ours: list[float], theirs: list[float]) -> float:
         return float("inf")
     scale = max(map(abs, theirs), default=1.0)
     return max((abs(a - b) / scale for a, b in zip(ours, theirs, strict=True)), default=0.0)
+
+
+def _unlike(ours: list[float], theirs: list[float]) -> float:
+    if len(ours) != len(theirs):
+        return float("inf")
+    return sum(a != b for a, b in zip(ours, theirs, strict=True)) / max(len(theirs), 1)
 
 
 # --- what a row must say besides its numbers ---------------------------------------------------------------------

@@ -110,6 +110,12 @@ def scalars(pack: dict[str, Any]) -> dict[str, Any]:
     return {"config": pack["config"], "state_dict": state, "inputs": inputs, "outputs": outputs}
 
 
+def fsq(pack: dict[str, Any]) -> dict[str, Any]:
+    """Without the table of all codes, each of which tests/codec/test_learned.py finds by itself."""
+    inputs, outputs = ({key: t for key, t in pack[side].items() if t.shape[-1] == 64} for side in ("inputs", "outputs"))
+    return {"config": pack["config"], "inputs": inputs, "outputs": outputs}
+
+
 def laid_out(value: Any) -> Any:
     """The same structure; equal float32 tensors are one, and all lie in one storage: each would cost some 400 bytes."""
     found: dict[Any, Tensor] = {}
@@ -156,6 +162,7 @@ TRIMS = {
     "aion/aion_tiny.pt": ("aion/aion_tiny.pt", aion),
     "aion/scalar_codecs.pt": ("aion/scalar_codecs.pt", scalars),
     "aion/catalog_codec.pt": ("aion/catalog_codec.pt", dict),
+    "aion/fsq.pt": ("aion/fsq.pt", fsq),
 }
 """trimmed file → the file it is made of, and how"""
 

@@ -248,6 +248,38 @@ def scaling(data: Path, *, out: Path = Path("runs/scaling"), galaxies: int = 60_
     print(f"{drawn.figure}: {drawn.words}")
 
 
+@evaluate.command
+def codec(data: str, *folders: Path, out: Path = Path("runs/codec"), objects: int = 1000) -> None:
+    """Measure what learned codecs lose: omnisky evaluate codec DATA runs/codec-image-mini/model …
+
+    Parameters
+    ----------
+    data
+        What to send there and back: a folder or file that `omnisky.read` opens; only its held-out objects are used.
+    folders
+        Models that `omnisky train codec-…` made.
+    out
+        The folder of the figures, NAME.png: before and after.
+    objects
+        At most.
+    """
+    from omnisky.evaluate.codec import HEADERS, PHOTOMETRY, photometry_rows
+    from omnisky.evaluate.codec import evaluate as measure
+    from omnisky.observe.read import read
+    from omnisky.plot import before_after
+    from omnisky.watch import counting_bar, show_table
+
+    seen, reports = read(data), []
+    for folder in folders:
+        with counting_bar(str(folder)) as watch:
+            reports.append(measure(folder, seen, objects, watch))
+    show_table(HEADERS, [report.row() for report in reports])
+    for report in reports:
+        if report.photometry:
+            show_table(PHOTOMETRY, photometry_rows(report))
+        print(before_after(report.before, report.after, out / f"{report.name}.png"))
+
+
 # --- data ---------------------------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ class OverlappingSections:
         return seen | {self.part: Spectrum(flux=flux.numpy(), wavelength_aa=wave, good=(count > 0).numpy())}
 
     def _lay(self, spectrum: Spectrum, there: Bool[Tensor, " object"]) -> Laid:
-        _demand_increasing(spectrum)
+        demand_increasing(spectrum)
         on_grid = self._on_grid(spectrum)
         if self.heedless:
             if not on_grid:
@@ -286,7 +286,7 @@ def _demand_some(laid: Laid, there: Bool[Tensor, " object"], grid: Grid) -> None
         )
 
 
-def _demand_increasing(spectrum: Spectrum) -> None:
+def demand_increasing(spectrum: Spectrum) -> None:
     wave = spectrum.wavelength_aa[spectrum.there()]
     if wave.shape[1] < 2:
         raise TooSmall(saw=f"a spectrum of {wave.shape[1]} pixels", want="at least 2")

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from omnisky.codec.field import FieldCodecConfig, FieldRows
+from omnisky.codec.image import BandRow, ImageCodecConfig, Planes
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
 from omnisky.codec.scalar import ClassIds, MagnitudeTokens
 from omnisky.codec.sections import Grid, OverlappingSections
 from omnisky.codec.shape import Moments, Rings
+from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
 from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.codec.weights import fill as fill
@@ -54,6 +57,7 @@ KINDS: dict[str, type] = {
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, MagnitudeTokens, Rings, Moments),
         *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
         *(Linear, Asinh, LegacyColours, SteinColours),
+        *(ImageCodecConfig, BandRow, Planes, SpectrumCodecConfig, GridRows, FieldCodecConfig, FieldRows),
     )
 }
 """every dataclass a config.json may name"""

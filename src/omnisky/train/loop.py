@@ -254,6 +254,11 @@ def _fill_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.T
         i, name = key.split("/")
         packed["state"].setdefault(int(i), {})[name] = tensor
     optimiser.load_state_dict(packed)
+    for (
+        p,
+        state,
+    ) in optimiser.state.items():  # fused steps go by memory, so channels last of one is channels last of all
+        state.update({name: torch.empty_like(p).copy_(t) for name, t in state.items() if t.shape == p.shape})
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

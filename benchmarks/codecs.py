@@ -1,0 +1,212 @@
+"""AION-1's tokenisers against polymathic-aion 0.0.2, published sizes, the same random weights. Targets are issue 5's.
+
+Their side runs in an environment of its own: AION_PYTHON, or one that is made. Gates and norms are drawn too: as built,
+most are zero, and nothing would be compared. Ids are compared one by one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import harness
+from benchmarks.harness import ROOT, Comparison, Job, Worker, environment, versions_here
+
+AION = "0.0.2"
+IMAGES, SPECTRA = 8, 16
+TARGETS = {"image": {"fp32": 1.5, "bf16": 3.5}, "spectrum": {"fp32": 1.5, "bf16": 3.0}}
+SAME = {"fp32": 5e-4, "bf16": 5e-3}
+"""share of ids that may differ from theirs in float32"""
+
+
+def reference() -> Path:
+    """The Python that has polymathic-aion."""
+    if told := os.environ.get("AION_PYTHON"):
+        return Path(told)
+    torch = os.environ.get("TORCH") or f"torch=={version('torch').partition('+')[0]}"
+    return environment(ROOT / ".venv-aion", (torch.split(), [f"polymathic-aion=={AION}", "tqdm"]))
+
+
+def workers() -> dict[str, Worker]:
+    """Ours here, theirs in its own environment; both are this file."""
+    return {
+        "ours": Worker(Path(sys.executable), "benchmarks.codecs"),
+        "reference": Worker(reference(), "benchmarks.codecs"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of both sides."""
+    return versions_here("omnisky", "torch") | {"polymathic-aion": AION}
+
+
+def comparisons(quick: bool = False) -> Iterator[Comparison]:
+    """Tokenising, in float32 on both sides, and in bfloat16 on ours alone."""
+    for kind, targets in TARGETS.items():
+        objects = 1 if quick else {"image": IMAGES, "spectrum": SPECTRA}[kind]
+        for precision, target in targets.items():
+            yield Comparison(
+                name=f"codecs/{kind}-tokenise-{precision}-over-fp32",
+                ours=Job("ours", f"our_{kind}", {"objects": objects, "precision": precision}),
+                theirs=Job("reference", f"their_{kind}", {"objects": objects}),
+                unit="images" if kind == "image" else "spectra",
+                work=objects,
+                target=target,
+                agree=SAME[precision],
+                ids=True,
+                precision=precision,
+                first=Job("ours", f"share_{kind}", {"objects": objects}),
+                repeats=3,
+            )
+
+
+# --- the workers -------------------------------------------------------------------------------------------------
+
+
+def draw(network: Any) -> dict[str, Any]:
+    """Weights at random, all of them alive."""
+    import torch
+
+    draws = torch.Generator().manual_seed(0)
+    state = {name: t.clone() for name, t in network.state_dict().items()}
+    for name, p in network.named_parameters():
+        wide = 0.3 if p.ndim < 2 else p[0].numel() ** -0.5
+        state[name] = torch.randn(p.shape, generator=draws) * wide
+    return state
+
+
+def images(objects: int) -> np.ndarray:
+    """Galaxies in noise, g r i z nanomaggies, 160 px."""
+    chance = np.random.default_rng(0)
+    y, x = np.mgrid[:160, :160] - 79.5
+    wide = chance.uniform(2, 8, (objects, 1, 1, 1))
+    light = chance.uniform(0.1, 5, (objects, 4, 1, 1)) * np.exp(-np.hypot(x, y) / wide)
+    return (light + chance.normal(0, 0.02, light.shape)).astype(np.float32)
+
+
+def spectra(objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux, ivar and wavelengths on DESI's grid."""
+    chance = np.random.default_rng(0)
+    wave = np.tile((3600 + 0.8 * np.arange(7781)).astype(np.float32), (objects, 1))
+    flux = chance.uniform(1, 20, (objects, 1)) * (wave / 6000) ** chance.normal(0, 1, (objects, 1))
+    flux = flux + 30 * np.exp(-(((wave - chance.uniform(4000, 9000, (objects, 1))) / 10) ** 2))
+    return (flux + chance.normal(0, 1, wave.shape)).astype(np.float32), np.full_like(wave, 1.0), wave
+
+
+def _share(folder: Path, kind: str, config: Any) -> Callable[[], None]:
+    import torch
+
+    return lambda: torch.save(draw(config.build()), folder / f"{kind}.pt")
+
+
+def share_image(folder: Path, objects: int) -> Callable[[], None]:
+    """Weights for both sides."""
+    from omnisky.codec.image import ImageCodecConfig
+
+    return _share(folder, "image", ImageCodecConfig())
+
+
+def share_spectrum(folder: Path, objects: int) -> Callable[[], None]:
+    """Weights for both sides."""
+    from omnisky.codec.spectrum import SpectrumCodecConfig
+
+    return _share(folder, "spectrum", SpectrumCodecConfig())
+
+
+def _ours(folder: Path, kind: str, config: Any, codec: Any, seen: Any, precision: str) -> Callable[[], Any]:
+    import torch
+
+    from omnisky.train.devices import PRECISIONS, keep_memory
+
+    keep_memory()
+    network = config.build()
+    network.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True))
+    built = codec(network=network.eval(), dtype=PRECISIONS[precision])
+    return lambda: built.encode(seen)[built.name].values
+
+
+def our_image(folder: Path, objects: int, precision: str) -> Callable[[], Any]:
+    """As `ImageCodec.encode` does it, from pixels on."""
+    from omnisky.codec.image import ImageCodec, ImageCodecConfig
+    from omnisky.observe.types import Image, Observation
+
+    seen = Observation.of(range(objects), image=Image(flux=images(objects), bands=("g", "r", "i", "z")))
+    return _ours(folder, "image", ImageCodecConfig(), ImageCodec, seen, precision)
+
+
+def our_spectrum(folder: Path, objects: int, precision: str) -> Callable[[], Any]:
+    """As `SpectrumCodec.encode` does it, from pixels on."""
+    from omnisky.codec.spectrum import SpectrumCodec, SpectrumCodecConfig
+    from omnisky.observe.types import Observation, Spectrum
+
+    flux, ivar, wave = spectra(objects)
+    seen = Observation.of(range(objects), spectrum=Spectrum(flux=flux, ivar=ivar, wavelength_aa=wave))
+    return _ours(folder, "spectrum", SpectrumCodecConfig(), SpectrumCodec, seen, precision)
+
+
+def their_image(folder: Path, objects: int) -> Callable[[], Any]:
+    """Their codec's `encode`, from tensors on."""
+    import torch
+    from aion.codecs.image import ImageCodec
+    from aion.modalities import LegacySurveyImage
+
+    codec = ImageCodec(
+        quantizer_levels=[7, 5, 5, 5, 5],
+        hidden_dims=512,
+        multisurvey_projection_dims=54,
+        n_compressions=2,
+        num_consecutive=4,
+        embedding_dim=5,
+        range_compression_factor=0.01,
+        mult_factor=10.0,
+    )
+    bands = ["DES-G", "DES-R", "DES-I", "DES-Z"]
+    seen = LegacySurveyImage(flux=torch.from_numpy(images(objects)), bands=bands)
+    return _theirs(folder, "image", codec, seen)
+
+
+def their_spectrum(folder: Path, objects: int) -> Callable[[], Any]:
+    """Their codec's `encode`, from tensors on."""
+    import torch
+    from aion.codecs.spectrum import SpectrumCodec
+    from aion.modalities import DESISpectrum
+
+    codec = SpectrumCodec(
+        encoder_depths=[3, 3, 27, 3],
+        encoder_dims=[64, 128, 256, 512],
+        decoder_depths=[3, 9, 3, 3],
+        decoder_dims=[256, 128, 64, 2],
+        latent_channels=512,
+        embedding_dim=10,
+        codebook_size=1024,
+        dim=10,
+        clip_ivar=100.0,
+        input_scaling=0.2,
+    )
+    flux, ivar, wave = (torch.from_numpy(array) for array in spectra(objects))
+    seen = DESISpectrum(flux=flux, ivar=ivar, mask=torch.zeros_like(flux, dtype=torch.bool), wavelength=wave)
+    return _theirs(folder, "spectrum", codec, seen)
+
+
+def _theirs(folder: Path, kind: str, codec: Any, seen: Any) -> Callable[[], Any]:
+    import torch
+
+    codec.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True))
+    codec.eval()
+
+    @torch.no_grad()
+    def call() -> Any:
+        return codec.encode(seen)
+
+    return call
+
+
+if __name__ == "__main__":
+    kinds = ("share", "our", "their")
+    harness.serve({f"{who}_{kind}": globals()[f"{who}_{kind}"] for who in kinds for kind in TARGETS})

@@ -1,0 +1,273 @@
+"""The network of AION-1's image codec, and which bands of which surveys go into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor, nn
+
+from omnisky.codec.magvit import MagVit, pointwise
+from omnisky.codec.published import known_fields, plain
+from omnisky.codec.quantize import FSQ
+from omnisky.codec.tokens import Codec, Span, Tokens
+from omnisky.errors import BadValue
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandRow:
+    """A survey's input channels."""
+
+    survey: str
+    """as in `Image.survey`"""
+    prefix: str
+    """of its bands' names in AION-1: HSC for HSC-G"""
+    bands: tuple[str, ...]
+    """as in `Image.bands`, in the order of channels"""
+    clip: tuple[float, ...]
+    """± the largest flux of a pixel, one a band, in the survey's own unit"""
+    zero_point_mag: float = 22.5
+    """of that unit, AB"""
+    pixel_scale_arcsec: float = float("nan")
+    """of the images it was trained on; nothing is resampled"""
+    token: str = "tok_image"
+    """name of the tokens"""
+    part: str = "image"
+    """where an observation has these images, if nothing else is said"""
+
+    @property
+    def unit_nmgy(self) -> float:
+        """Nanomaggies in the survey's own unit of flux."""
+        return 10 ** ((22.5 - self.zero_point_mag) / 2.5)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """AION-1's names of the bands."""
+        return tuple(f"{self.prefix}-{band.upper()}" for band in self.bands)
+
+
+HSC = BandRow(
+    survey="hsc",
+    prefix="HSC",
+    bands=("g", "r", "i", "z", "y"),
+    clip=(80.0, 110.0, 200.0, 330.0, 500.0),
+    zero_point_mag=27.0,
+    pixel_scale_arcsec=0.168,
+    token="tok_image_hsc",
+    part="image_hsc",
+)
+LEGACY = BandRow(
+    survey="legacysurvey",
+    prefix="DES",
+    bands=("g", "r", "i", "z"),
+    clip=(6.0, 15.0, 20.0, 25.0),
+    pixel_scale_arcsec=0.262,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCodecConfig:
+    """The network; fields up to `mult_factor` are those of the published config.json, under their names."""
+
+    quantizer_levels: tuple[int, ...] = (7, 5, 5, 5, 5)
+    hidden_dims: int = 512
+    """channels at the narrowest"""
+    n_compressions: int = 2
+    """times that the image is halved"""
+    num_consecutive: int = 4
+    """residual units in a row"""
+    embedding_dim: int = 5
+    """numbers that become an id"""
+    multisurvey_projection_dims: int = 54
+    range_compression_factor: float = 0.01
+    """nanomaggies: below, pixels are linear"""
+    mult_factor: float = 10.0
+    rows: tuple[BandRow, ...] = (HSC, LEGACY)
+    """input channels, survey by survey; ours: the published network has these two"""
+    counted: int = 9
+    """channels that an image's own are counted against; stays as it is when rows are added, and so do old tokens"""
+    side: int = 96
+    """px of an image"""
+
+    def __post_init__(self) -> None:
+        if len(self.quantizer_levels) != self.embedding_dim:
+            raise BadValue("quantizer_levels", saw=self.quantizer_levels, want=f"{self.embedding_dim}, embedding_dim")
+        if self.side % 2**self.n_compressions or self.hidden_dims % 2**self.n_compressions:
+            raise BadValue("n_compressions", saw=self.n_compressions, want="halvings of side and hidden_dims")
+
+    @classmethod
+    def from_published(cls, said: Mapping[str, Any]) -> ImageCodecConfig:
+        """Out of a published config.json. Raises UnknownLayout."""
+        return cls(**known_fields("image codec", said, PUBLISHED))
+
+    def published(self) -> dict[str, Any]:
+        """As the published config.json has it. Raises BadValue where it has no words for these bands."""
+        if (self.rows, self.side) != ((HSC, LEGACY), 96):
+            raise BadValue("the published layout", saw=self.channels, want="HSC and Legacy Survey, 96 px")
+        return {name: plain(getattr(self, name)) for name in PUBLISHED}
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """AION-1's names of the input channels."""
+        return tuple(name for row in self.rows for name in row.channels)
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side."""
+        return self.side // 2**self.n_compressions
+
+    def row(self, survey: str) -> BandRow:
+        """The channels of a survey. Raises BadValue."""
+        found = [row for row in self.rows if row.survey == survey]
+        if not found:
+            want = tuple(row.survey for row in self.rows)
+            raise BadValue("no bands of this survey", saw=survey, want=want, hint="codec.image.widened adds a row")
+        return found[0]
+
+    def build(self, seed: int | None = None) -> ImageNetwork:
+        with torch.random.fork_rng():
+            torch.manual_seed(0 if seed is None else seed)
+            return ImageNetwork(self)
+
+
+PUBLISHED = (
+    *("quantizer_levels", "hidden_dims", "n_compressions", "num_consecutive", "embedding_dim"),
+    *("multisurvey_projection_dims", "range_compression_factor", "mult_factor"),
+)
+
+
+class Channels(nn.Module):
+    """A linear map between channels of surveys and of the network, of which an image has some."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outside, inside))
+        self.bias = nn.Parameter(torch.zeros(outside))
+        nn.init.uniform_(self.weight, -(inside**-0.5), inside**-0.5)
+
+
+class ImageNetwork(nn.Module):
+    """Pixels of all channels → ids → pixels. Parameters are named as published."""
+
+    def __init__(self, config: ImageCodecConfig) -> None:
+        super().__init__()
+        n, projected, width = len(config.channels), config.multisurvey_projection_dims, config.hidden_dims
+        self.config = config
+        self.codecs: tuple[Codec, ...] = ()
+        self.subsample_in, self.subsample_out = Channels(n, projected), Channels(projected, n)
+        self.model = MagVit(projected, width, config.n_compressions, config.num_consecutive)
+        self.pre_quant_proj = nn.Conv2d(width, config.embedding_dim, 1)
+        self.post_quant_proj = nn.Conv2d(config.embedding_dim, width, 1)
+        self._quantizer = FSQ(config.quantizer_levels)
+        nn.init.zeros_(self.subsample_out.weight)  # begins as an empty sky: sinh would make a bright one of chance
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def codes(self) -> int:
+        """Different ids there are."""
+        return self._quantizer.codes
+
+    def latent(
+        self, flux: Float[Tensor, "object channel y x"], seen: Bool[Tensor, "object channel"]
+    ) -> Float[Tensor, "object number gy gx"]:
+        """What is to be quantised. `flux` in nanomaggies, 0 in channels that were not `seen`."""
+        x = self._entered(self._compressed(flux), seen)
+        for layer in self.model.encoder_layers:
+            x = layer(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return pointwise(x.float(), self.pre_quant_proj)
+
+    def ids(
+        self, flux: Float[Tensor, "object channel y x"], seen: Bool[Tensor, "object channel"]
+    ) -> Integer[Tensor, "object token"]:
+        """Row by row, from the top left."""
+        return self._quantizer.ids(self.latent(flux, seen)).flatten(1)
+
+    def pixels(
+        self, ids: Integer[Tensor, "object token"], channels: list[int] | None = None
+    ) -> Float[Tensor, "object channel y x"]:
+        """Nanomaggies, in all channels or in these. Raises BadValue for ids outside the vocabulary."""
+        grid = self.config.grid
+        return self.drawn(self._quantizer.vectors(ids.unflatten(1, (grid, grid))), channels)
+
+    def drawn(
+        self, vectors: Float[Tensor, "object number gy gx"], channels: list[int] | None = None
+    ) -> Float[Tensor, "object channel y x"]:
+        """Pixels of quantised vectors."""
+        x = pointwise(vectors.contiguous(memory_format=torch.channels_last), self.post_quant_proj).float()
+        for layer in self.model.decoder_layers:
+            x = layer(x)
+        return self._expanded(self._left(x, channels))
+
+    def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
+        """½ Σ ivar (x − x̂)² a pixel, in linear flux, over pixels that were seen; images of all surveys alike.
+
+        `tokens` are of `Planes`, one or several.
+        """
+        total, count = torch.zeros(()), torch.zeros(())
+        for name, span in tokens.items():
+            if ivar := tokens.spans.get(f"{name}_ivar"):
+                each, pixels = self._score(span, ivar.values)
+                total, count = total + each, count + pixels
+        if not float(count):
+            raise BadValue("nothing to learn from", saw=tuple(tokens), want="the span of a `Planes`, with ivar")
+        return 0.5 * total / count
+
+    def _score(self, span: Span, ivar: Float[Tensor, "object channel pixel"]) -> tuple[Tensor, Tensor]:
+        seen, side = span.there(), self.config.side
+        rows = seen.any(1)
+        flux, ivar = (t[rows].unflatten(2, (side, side)).float() for t in (span.values, ivar))
+        said = self.drawn(self._quantizer(self.latent(flux, seen[rows])))
+        return (ivar * (flux - said).square()).sum(), (ivar > 0).sum()
+
+    # --- ends ----------------------------------------------------------------------------------------------------
+
+    def _compressed(self, flux: Tensor) -> Tensor:
+        soft, gain = self.config.range_compression_factor, self.config.mult_factor
+        return torch.asinh(flux / soft) * (soft * gain)
+
+    def _expanded(self, x: Tensor) -> Tensor:
+        soft, gain = self.config.range_compression_factor, self.config.mult_factor
+        return torch.sinh(x / gain / soft) * soft
+
+    def _entered(self, x: Tensor, seen: Bool[Tensor, "object channel"]) -> Tensor:
+        """Projection and first convolution as one: both are linear. The bias is a channel of ones, so that it ends
+        where the image does, as the projection's own does under the convolution's padding.
+        """
+        conv = self.model.conv_in.conv
+        used = seen.any(0)
+        x, weight = (
+            (x, self.subsample_in.weight) if bool(used.all()) else (x[:, used], self.subsample_in.weight[:, used])
+        )
+        maps = torch.cat([weight, self.subsample_in.bias[:, None]], 1)
+        with torch.autocast(x.device.type, enabled=False):
+            kernel = torch.einsum("opyx,pc->ocyx", conv.weight, maps)
+        scale = (self.config.counted / seen.sum(1).clamp(min=1)).sqrt()[:, None, None, None]
+        x = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0) * scale
+        with torch.autocast(x.device.type, enabled=False):  # few products, and all else hangs on them
+            return F.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, conv.bias, padding=conv.padding)
+
+    def _left(self, x: Tensor, channels: list[int] | None) -> Tensor:
+        """Last convolution and projection as one; in float32, since sinh makes per cents of small steps."""
+        conv, out = self.model.conv_out.conv, self.subsample_out
+        weight, bias = (out.weight, out.bias) if channels is None else (out.weight[channels], out.bias[channels])
+        with torch.autocast(x.device.type, enabled=False):
+            kernel = torch.einsum("cp,piyx->ciyx", weight, conv.weight)
+            return F.conv2d(x.float(), kernel, weight @ conv.bias + bias, padding=conv.padding)
+
+
+def widened(network: ImageNetwork, row: BandRow, seed: int = 0) -> ImageNetwork:
+    """The same network with another survey's channels, which start at random: tokens of the old surveys stay the same.
+
+    Train it on images of the new survey, or of all.
+    """
+    config = replace(network.config, rows=(*network.config.rows, row))
+    grown, old = config.build(seed), network.state_dict()
+    for name, weight in grown.state_dict().items():
+        place = tuple(slice(0, n) for n in old[name].shape)
+        weight[place].copy_(old[name])
+    return grown

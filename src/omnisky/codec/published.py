@@ -1,0 +1,28 @@
+"""What the learned codecs share: words of published config.json files, and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from omnisky.errors import UnknownLayout
+
+
+def known_fields(what: str, said: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a published config.json, lists as tuples. Raises UnknownLayout for one that we do not know."""
+    strange = tuple(name for name in said if name not in names)
+    if strange:
+        raise UnknownLayout(f"config.json of the {what}", saw=strange, want=names)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def at_precision(dtype: torch.dtype) -> torch.autocast:
+    """Products of matrices in bfloat16, if that is asked for, inside this block."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)

@@ -1,0 +1,285 @@
+"""What learned codecs lose: there and back, on objects that no recipe of ours trains on.
+
+A folder is a model that `omnisky train codec-…` saved. Errors are over objects, by bootstrap. Photometry is the flux in
+a circle about the middle, before and after, against its magnitude before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import nn
+
+from omnisky.adapt.score import Score, bootstrap
+from omnisky.codec.field import FieldCodec, FieldNetwork, field_of
+from omnisky.codec.image import ImageCodec, ImageNetwork, centred
+from omnisky.codec.quantize import Usage, usage
+from omnisky.codec.spectrum import SpectrumCodec, SpectrumNetwork
+from omnisky.codec.tokens import Tokens
+from omnisky.errors import BadValue
+from omnisky.model import store
+from omnisky.observe.loader import Source, blocks
+from omnisky.observe.sky import held_out
+from omnisky.observe.types import Image, Observation, Spectrum
+
+HELD_OUT = 0.1
+"""share of the objects that are looked at, by `observe.sky.held_out`: what the recipes leave out"""
+APERTURE_PX = 8.0
+"""radius of the circle whose flux is compared"""
+SHOWN = 6
+"""objects in a figure"""
+LEAST_PER_BIN = 8
+"""objects, below which a bin of magnitude says nothing"""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Photometry in one band of objects of about one magnitude."""
+
+    band: str
+    mag: float
+    """AB, the middle of the bin"""
+    objects: int
+    bias: Score
+    """median of (after − before) / before"""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """One codec on one set of objects. Scores are None where the modality has no such number."""
+
+    name: str
+    objects: int
+    sigma: Score | None
+    """root mean square of (after − before) · √ivar over pixels: 1 is the noise itself"""
+    r2: Score
+    """1 − residual variance / variance, over all pixels that count"""
+    bad_auc: Score | None
+    """how well bad pixels are told from good ones: area under the ROC curve"""
+    usage: Usage
+    bits: float
+    """an object's tokens take, at log₂ of the vocabulary each"""
+    bits_before: float
+    """its pixels took, as they came"""
+    photometry: tuple[Bin, ...] = ()
+    before: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """a few objects, for a figure: (object, height, width) or (object, wave)"""
+    after: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def row(self) -> tuple[str, ...]:
+        """For a table."""
+        blank = "–"
+        return (
+            self.name,
+            f"{self.objects:,}",
+            str(self.sigma or blank),
+            str(self.r2),
+            str(self.bad_auc or blank),
+            f"{self.usage.used:.1%} of {self.usage.codes}, {self.usage.perplexity:.0f}",
+            f"{self.bits:.0f} for {self.bits_before:.0f}",
+        )
+
+
+HEADERS = ("tokens", "objects", "error / σ", "R²", "AUC of bad", "codes used, perplexity", "bits an object")
+
+
+PHOTOMETRY = ("band", "mag", "objects", "flux after / before − 1, median")
+
+
+def photometry_rows(report: Report) -> list[tuple[str, ...]]:
+    """For a table: photometry by band and magnitude."""
+    return [(one.band, f"{one.mag:.1f}", f"{one.objects:,}", str(one.bias)) for one in report.photometry]
+
+
+def codec_of(model: nn.Module, part: str = "") -> ImageCodec | SpectrumCodec | FieldCodec:
+    """The codec around a trained network; `part` of the observation, if it is not the usual one. Raises BadValue."""
+    if isinstance(model, ImageNetwork):
+        first = model.codecs[0] if model.codecs else None
+        survey = getattr(first, "survey", "legacysurvey")
+        return ImageCodec(network=model, survey=survey, part=part or getattr(first, "part", ""))
+    if isinstance(model, SpectrumNetwork):
+        return SpectrumCodec(network=model, part=part or "spectrum")
+    if isinstance(model, FieldNetwork):
+        return FieldCodec(network=model, part=part or "segmentation")
+    raise BadValue("not a learned codec", saw=type(model).__name__, want="an image, spectrum or field network")
+
+
+def evaluate(
+    folder: str | Path, source: Source, most: int = 1000, watch: Callable[[int, int], None] | None = None
+) -> Report:
+    """Measure the codec in `folder` on at most so many held-out objects. Raises BadValue for fewer than 2."""
+    codec = codec_of(store.load(folder))
+    tallies: list[Tally] = []
+    done = 0
+    for seen in _unseen(source, codec.part, most):
+        tallies.append(_tally(codec, seen))
+        done += len(seen)
+        if watch is not None:
+            watch(done, most)
+    if done < 2:
+        raise BadValue(f"{folder}: nothing to measure on", saw=f"{done} held-out objects", want="2 or more")
+    return _report(codec, Tally.joined(tallies))
+
+
+def _unseen(source: Source, part: str, most: int) -> Iterator[Observation]:
+    left = most
+    for block in blocks(source):
+        chosen = held_out(block, HELD_OUT) & block[part].there()
+        rows = np.flatnonzero(chosen)[:left]
+        left -= len(rows)
+        for start in range(0, len(rows), 32):
+            yield block.take(rows[start : start + 32])
+        if not left:
+            return
+
+
+# --- sums, an object a row ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """What is summed over an object's pixels; all scores are made of these."""
+
+    chi2: Float[np.ndarray, " object"]
+    pixels: Float[np.ndarray, " object"]
+    """that count"""
+    residual: Float[np.ndarray, " object"]
+    """sum of squares of after − before"""
+    total: Float[np.ndarray, " object"]
+    """sum of before"""
+    square: Float[np.ndarray, " object"]
+    """sum of its squares"""
+    auc: Float[np.ndarray, " object"]
+    """NaN where nothing is bad, or nothing is told"""
+    flux: Float[np.ndarray, "object band before_after"]
+    ids: torch.Tensor
+    before: np.ndarray
+    after: np.ndarray
+    numbers: int
+    """an object came with"""
+    bands: tuple[str, ...] = ()
+    noise_known: bool = False
+
+    @classmethod
+    def joined(cls, each: list[Tally]) -> Tally:
+        """Of all objects."""
+        names = ("chi2", "pixels", "residual", "total", "square", "auc", "flux", "before", "after")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in each]) for name in names}
+        joined |= {name: joined[name][:SHOWN] for name in ("before", "after")}
+        return replace(each[0], **joined, ids=torch.cat([one.ids for one in each]))
+
+
+def _tally(codec: ImageCodec | SpectrumCodec | FieldCodec, seen: Observation) -> Tally:
+    tokens = codec.encode(seen)
+    back = codec.decode(tokens, like=seen)[codec.part]
+    if isinstance(codec, ImageCodec):
+        return _of_images(codec, seen, tokens, back)
+    if isinstance(codec, SpectrumCodec):
+        return _of_spectra(codec, seen, tokens, back)
+    return _of_maps(codec, seen, tokens, back)
+
+
+def _of_images(codec: ImageCodec, seen: Observation, tokens: Tokens, back: Image) -> Tally:
+    image, side = seen[codec.part], codec.network.config.side
+    before, after = (centred(np.nan_to_num(one.flux), side) for one in (image, back))
+    good = np.isfinite(image.flux) if image.good is None else np.isfinite(image.flux) & image.good
+    ivar = np.ones_like(image.flux) if image.ivar is None else np.nan_to_num(image.ivar)
+    weight = centred(np.where(good, ivar, 0), side)
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    inside = (np.hypot(x, y) < APERTURE_PX) & (weight > 0)
+    flux = np.stack([(one * inside).sum((2, 3), dtype=np.float64) for one in (before, after)], axis=-1)
+    tally = _sums(before, after, weight, tokens[codec.name].values, (before[:, -1], after[:, -1]))
+    return replace(tally, flux=flux, bands=image.bands, noise_known=image.ivar is not None)
+
+
+def _of_spectra(codec: SpectrumCodec, seen: Observation, tokens: Tokens, back: Spectrum) -> Tally:
+    spectrum, config = seen[codec.part], codec.network.config
+    wave, good = spectrum.wavelength_aa, spectrum.where_good()
+    with np.errstate(invalid="ignore"):
+        inside = (wave >= config.lambda_min) & (wave <= config.lambda_min + config.resolution * (config.num_pixels - 1))
+    logit = codec.said(tokens, torch.from_numpy(wave))[:, 1].numpy()
+    weight = np.where(good & inside & np.isfinite(spectrum.flux), np.nan_to_num(spectrum.ivar), 0)
+    before, after = np.nan_to_num(spectrum.flux), np.nan_to_num(back.flux)
+    tally = _sums(before, after, weight, tokens[codec.name].values, (spectrum.flux, back.flux))
+    each = [_auc(~good[i, inside[i]], logit[i, inside[i]]) for i in range(len(wave))]
+    return replace(tally, auc=np.array(each), noise_known=True)
+
+
+def _of_maps(codec: FieldCodec, seen: Observation, tokens: Tokens, back: Image) -> Tally:
+    side = codec.network.config.side
+    before = field_of(seen, codec.part, codec.neighbours, side)[0].numpy()
+    after = centred(back.flux[:, 0], side)
+    return _sums(before, after, np.ones_like(before), tokens[codec.name].values, (before, after))
+
+
+def _sums(
+    before: np.ndarray, after: np.ndarray, weight: np.ndarray, ids: torch.Tensor, shown: tuple[np.ndarray, np.ndarray]
+) -> Tally:
+    axes, counts = tuple(range(1, before.ndim)), weight > 0
+    left = (after.astype(np.float64) - before) * counts
+    true = before.astype(np.float64) * counts
+    return Tally(
+        chi2=(left**2 * weight).sum(axes),
+        pixels=counts.sum(axes).astype(float),
+        residual=(left**2).sum(axes),
+        total=true.sum(axes),
+        square=(true**2).sum(axes),
+        auc=np.full(len(before), np.nan),
+        flux=np.zeros((len(before), 0, 2)),
+        ids=ids,
+        before=shown[0][:SHOWN],
+        after=shown[1][:SHOWN],
+        numbers=before[0].size,
+    )
+
+
+def _auc(bad: Bool[np.ndarray, " pixel"], said: Float[np.ndarray, " pixel"]) -> float:
+    """The chance that a bad pixel is said to be worse than a good one."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(bad, said)) if bad.any() and not bad.all() else float("nan")
+
+
+# --- scores --------------------------------------------------------------------------------------------------------
+
+
+def _report(codec: ImageCodec | SpectrumCodec | FieldCodec, t: Tally) -> Report:
+    codes = codec.network.codes
+    known = np.isfinite(t.auc)
+    return Report(
+        name=codec.name,
+        objects=len(t.pixels),
+        sigma=bootstrap(lambda c, n: float(np.sqrt(c.sum() / n.sum())), t.chi2, t.pixels) if t.noise_known else None,
+        r2=bootstrap(_r2, t.residual, t.total, t.square, t.pixels),
+        bad_auc=bootstrap(lambda a: float(a.mean()), t.auc[known]) if known.sum() > 1 else None,
+        usage=usage(t.ids, codes),
+        bits=t.ids.shape[1] * float(np.log2(codes)),
+        bits_before=32.0 * t.numbers,
+        photometry=tuple(_bins(t)),
+        before=t.before,
+        after=t.after,
+    )
+
+
+def _r2(residual: np.ndarray, total: np.ndarray, square: np.ndarray, pixels: np.ndarray) -> float:
+    n = pixels.sum()
+    return float(1 - residual.sum() / (square.sum() - total.sum() ** 2 / n))
+
+
+def _bins(t: Tally) -> Iterator[Bin]:
+    """A bin a magnitude and band, of objects whose flux is positive."""
+    for i, band in enumerate(t.bands):
+        before, after = t.flux[:, i].T
+        seen = before > 0
+        mag = 22.5 - 2.5 * np.log10(np.where(seen, before, 1))
+        for edge in np.unique(np.floor(mag[seen])):
+            rows = seen & (np.floor(mag) == edge)
+            if rows.sum() >= LEAST_PER_BIN:
+                bias = bootstrap(lambda b, a: float(np.median(a / b - 1)), before[rows], after[rows])
+                yield Bin(band, float(edge) + 0.5, int(rows.sum()), bias)

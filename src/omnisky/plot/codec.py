@@ -1,0 +1,58 @@
+"""Before and after a codec: images and maps side by side, spectra one over the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from omnisky.errors import ShapeMismatch
+from omnisky.plot.style import ACCENT, SOFT, same_length, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def before_after(
+    before: Float[np.ndarray, object * pixel], after: Float[np.ndarray, object * pixel], path: str | Path
+) -> Path:
+    """A row an object: images or maps before, after and what is left; or spectra, before faint and after bright.
+
+    Raises ShapeMismatch.
+    """
+    same_length(before=before, after=after)
+    if before.shape != after.shape or before.ndim not in (2, 3):
+        raise ShapeMismatch("before, after", saw=(before.shape, after.shape), want="(object, wave) or (object, y, x)")
+    maps = before.ndim == 3
+    with sheet(path, 6.6 if maps else 10, (2.3 if maps else 1.9) * len(before)) as figure:
+        (_pictures if maps else _lines)(figure, before, after)
+    return Path(path)
+
+
+def _pictures(figure: Figure, before: np.ndarray, after: np.ndarray) -> None:
+    grid = figure.subplots(len(before), 3, squeeze=False)
+    for row, (old, new) in enumerate(zip(before, after, strict=True)):
+        top = np.nanpercentile(old, 99.7) or 1.0
+        soft = max(1.4826 * np.nanmedian(np.abs(old - np.nanmedian(old))), 1e-3 * abs(top))
+        shown_as = {"before": old, "after": new, "before − after": old - new}
+        for one, (name, values) in zip(grid[row], shown_as.items(), strict=True):
+            shown = np.arcsinh(values / soft) / np.arcsinh(top / soft)
+            one.imshow(shown, cmap="gray", vmin=-0.3, vmax=1, origin="lower")
+            one.set_axis_off()
+            one.set_title("" if row else name, size=9, color=SOFT)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.03, 0.03)
+
+
+def _lines(figure: Figure, before: np.ndarray, after: np.ndarray) -> None:
+    grid = figure.subplots(len(before), 1, squeeze=False)
+    axes: Axes
+    for axes, old, new in zip(grid[:, 0], before, after, strict=True):
+        axes.plot(old, color=SOFT, linewidth=0.4, alpha=0.6)
+        axes.plot(new, color=ACCENT, linewidth=0.7)
+        low, high = np.nanpercentile(old, [0.5, 99.7])
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.2 * (high - low))
+    grid[-1, 0].set_xlabel("pixel")
+    figure.subplots_adjust(0.06, 0.06, 0.99, 0.98, 0.1, 0.25)

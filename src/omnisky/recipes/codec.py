@@ -1,0 +1,137 @@
+"""AION-1's tokenisers (Parker et al. 2025, arXiv:2510.17960, app. C), and small ones for two cores and the mock sky."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from omnisky.codec.field import FieldCodecConfig, FieldRows
+from omnisky.codec.image import ImageCodecConfig, Planes
+from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
+from omnisky.train.config import Run
+from omnisky.train.optim import AdamW
+
+# --- images ------------------------------------------------------------------------------------------------------
+
+
+def codec_image() -> Run:
+    """As published: Legacy Survey and HSC, 400,000 steps of 256 images. Give it twenty of the first to one."""
+    config = ImageCodecConfig()
+    return Run(
+        name="codec-image",
+        model=config,
+        codecs=(
+            Planes(config=config),
+            Planes(config=config, survey="hsc", part="image_hsc", name="planes_hsc"),
+        ),
+        steps=400_000,
+        batch=256,
+        accumulate=32,
+        optim=AdamW(peak=5e-4, warmup=1000, floor=0.0, weight_decay=0.0, betas=(0.9, 0.999)),
+        judge_every=2000,
+        save_every=1000,
+    )
+
+
+IMAGE_MINI = ImageCodecConfig(hidden_dims=128, num_consecutive=1, multisurvey_projection_dims=24)
+"""2.0M parameters; as many tokens and codes as published"""
+
+
+def codec_image_mini() -> Run:
+    """A small image codec: Legacy Survey images of the mock sky."""
+    return Run(
+        name="codec-image-mini",
+        model=IMAGE_MINI,
+        codecs=(Planes(config=IMAGE_MINI),),
+        steps=2000,
+        batch=16,
+        optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+        workers=1,
+    )
+
+
+# --- spectra -----------------------------------------------------------------------------------------------------
+
+
+def codec_spectrum() -> Run:
+    """As published: 215,000 steps of 128 spectra at a constant rate."""
+    config = SpectrumCodecConfig()
+    return Run(
+        name="codec-spectrum",
+        model=config,
+        codecs=(GridRows(config=config),),
+        steps=215_000,
+        batch=128,
+        accumulate=8,
+        optim=AdamW(peak=1e-4, warmup=0, floor=1.0, weight_decay=0.1, betas=(0.9, 0.999)),
+        judge_every=2000,
+        save_every=1000,
+    )
+
+
+SPECTRUM_MINI = SpectrumCodecConfig(
+    encoder_depths=(2, 2, 4, 2),
+    encoder_dims=(24, 48, 96, 192),
+    decoder_depths=(3, 2, 2, 1),
+    decoder_dims=(96, 48, 24, 2),
+    latent_channels=192,
+    indecision=0.1,
+)
+"""1.3M parameters; as many tokens and codes as published"""
+
+
+def codec_spectrum_mini() -> Run:
+    """A small spectrum codec: DESI spectra of the mock sky."""
+    return Run(
+        name="codec-spectrum-mini",
+        model=SPECTRUM_MINI,
+        codecs=(GridRows(config=SPECTRUM_MINI),),
+        steps=2000,
+        batch=16,
+        optim=AdamW(peak=1e-3, warmup=100, floor=0.01, weight_decay=0.05, betas=(0.9, 0.99)),
+        workers=1,
+    )
+
+
+# --- maps --------------------------------------------------------------------------------------------------------
+
+
+def codec_field() -> Run:
+    """As published: 114,000 steps of 256 maps."""
+    return Run(
+        name="codec-field",
+        model=FieldCodecConfig(),
+        codecs=(FieldRows(),),
+        steps=114_000,
+        batch=256,
+        accumulate=8,
+        optim=AdamW(peak=1e-4, warmup=1000, floor=0.0, weight_decay=0.01, betas=(0.9, 0.999)),
+        judge_every=2000,
+        save_every=1000,
+    )
+
+
+FIELD_MINI = FieldCodecConfig(encoder_output_dim=128, res_hidden_dims=64, ema_decay=0.999)
+"""0.9M parameters, and as many again for their mean; as many tokens and codes as published"""
+
+
+def codec_field_mini() -> Run:
+    """A small codec of segmentation maps: those of the mock sky."""
+    return Run(
+        name="codec-field-mini",
+        model=FIELD_MINI,
+        codecs=(FieldRows(),),
+        steps=4000,
+        batch=32,
+        optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+        workers=1,
+    )
+
+
+RECIPES: dict[str, Callable[[], Run]] = {
+    "codec-image": codec_image,
+    "codec-image-mini": codec_image_mini,
+    "codec-spectrum": codec_spectrum,
+    "codec-spectrum-mini": codec_spectrum_mini,
+    "codec-field": codec_field,
+    "codec-field-mini": codec_field_mini,
+}
