@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the table below, once more, for editors and type checkers; a house test keeps the two equal
+    from omnisky.codec.book import detokenize as detokenize
+    from omnisky.codec.book import tokenize as tokenize
     from omnisky.codec.tokens import Tokens as Tokens
     from omnisky.embed import Embedding as Embedding
     from omnisky.embed import embed as embed
@@ -24,10 +26,7 @@ if TYPE_CHECKING:  # the table below, once more, for editors and type checkers; 
     from omnisky.model.store import load as load
     from omnisky.observe.match import crossmatch as crossmatch
     from omnisky.observe.read import read as read
-    from omnisky.observe.types import Image as Image
     from omnisky.observe.types import Observation as Observation
-    from omnisky.observe.types import Scalars as Scalars
-    from omnisky.observe.types import Spectrum as Spectrum
     from omnisky.search import Index as Index
     from omnisky.train.loop import train as train
 
@@ -37,10 +36,9 @@ _HOME = {
     "read": "observe.read",
     "crossmatch": "observe.match",
     "Observation": "observe.types",
-    "Image": "observe.types",
-    "Spectrum": "observe.types",
-    "Scalars": "observe.types",
     "Tokens": "codec.tokens",
+    "tokenize": "codec.book",
+    "detokenize": "codec.book",
     "Embedding": "embed",
     "embed": "embed",
     "load": "model.store",

@@ -22,6 +22,8 @@ STATES = 128
 """of the 778 states of a spectrum: each has looked at all tokens"""
 CUT = slice(60, 84)
 """the middle of an image: a stretch is the same at every pixel"""
+COEFFICIENTS = 3
+"""of the 55 of a Gaia spectrum: each has a table of its own"""
 LOGITS = 16
 """of the 1024 logits of each DESI token: each is a product with its own row of the output matrix"""
 
@@ -93,6 +95,21 @@ def aion(pack: dict[str, Any]) -> dict[str, Any]:
     return {"config": pack["config"], "state_dict": state, "inputs": inputs, "outputs": outputs}
 
 
+def scalars(pack: dict[str, Any]) -> dict[str, Any]:
+    """All kinds of codec; of the 55 coefficients the first three, and the numbers behind one table of levels."""
+    state = {kind: dict(tensors) for kind, tensors in pack["state_dict"].items()}
+    for kind, tensors in state.items():
+        for key in list(tensors):
+            far = kind == "xp" and int(key.split(".")[2]) >= COEFFICIENTS
+            if far or (key.endswith("_reservoir") and kind != "log"):
+                del tensors[key]
+    inputs, outputs = dict(pack["inputs"]), dict(pack["outputs"])
+    inputs["xp"] = inputs["xp"][:, :COEFFICIENTS].clone()
+    for key in ("xp_tokens", "xp_decoded"):
+        outputs[key] = outputs[key][:, :COEFFICIENTS].clone()
+    return {"config": pack["config"], "state_dict": state, "inputs": inputs, "outputs": outputs}
+
+
 def fsq(pack: dict[str, Any]) -> dict[str, Any]:
     """Without the table of all codes, each of which tests/codec/test_learned.py finds by itself."""
     inputs, outputs = ({key: t for key, t in pack[side].items() if t.shape[-1] == 64} for side in ("inputs", "outputs"))
@@ -143,6 +160,8 @@ TRIMS = {
     "astroclip_parity.pt": ("astroclip_parity.pt", astroclip),
     "astroclip_distill.pt": ("astroclip_parity.pt", distill),
     "aion/aion_tiny.pt": ("aion/aion_tiny.pt", aion),
+    "aion/scalar_codecs.pt": ("aion/scalar_codecs.pt", scalars),
+    "aion/catalog_codec.pt": ("aion/catalog_codec.pt", dict),
     "aion/fsq.pt": ("aion/fsq.pt", fsq),
 }
 """trimmed file → the file it is made of, and how"""

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from omnisky.codec.field import FieldCodecConfig, FieldRows
@@ -23,7 +21,10 @@ from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
 from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
-from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
+from omnisky.codec.weights import fill as fill
+from omnisky.codec.weights import read_weights as read_weights
+from omnisky.codec.weights import write_weights as write_weights
+from omnisky.errors import ConfigError, CorruptFile, UnknownModel
 from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
 from omnisky.model.baseline import (
@@ -181,22 +182,6 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(f.name for f in place.iterdir() if f.is_dir())) if place.is_dir() else ()
 
 
-def read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises CorruptFile, naming it."""
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CorruptFile(f"{file}: {error}", want="a whole safetensors file", hint="fetch it again") from error
-
-
-def write_weights(weights: dict[str, torch.Tensor], file: Path) -> None:
-    """A safetensors file. Raises OSError, which `atomic` turns into a StorageError."""
-    try:
-        save_file(weights, file, metadata={"format": "pt"})
-    except SafetensorError as error:  # how a full disk shows itself
-        raise OSError(str(error)) from error
-
-
 def _load_folder(folder: Path) -> nn.Module:
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -209,20 +194,6 @@ def _load_folder(folder: Path) -> nn.Module:
     fill(built, read_weights(folder / "model.safetensors"), folder)
     built.codecs = unpack(codecs)
     return built.eval()
-
-
-def fill(model: nn.Module, weights: dict[str, torch.Tensor], source: object) -> None:
-    """Every tensor in its place, none left over. Raises UnknownLayout, saying which."""
-    own = model.state_dict()
-    wrong = {
-        "missing": sorted(own.keys() - weights.keys()),
-        "unknown": sorted(weights.keys() - own.keys()),
-        "other shapes": sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape),
-    }
-    if any(wrong.values()):
-        saw = "; ".join(f"{len(names)} {what} ({', '.join(names[:3])} …)" for what, names in wrong.items() if names)
-        raise UnknownLayout(f"{source} does not fit {type(model).__name__}", saw=saw, want=f"{len(own)} tensors")
-    model.load_state_dict(weights)
 
 
 def _card(model: nn.Module) -> str:

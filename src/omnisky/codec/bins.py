@@ -1,0 +1,200 @@
+"""Numbers ↔ the bins they fall into; and where the bins lie, from one pass over data of any size.
+
+Bin t holds what is above level t−1 and up to level t. What is below the first level is in bin 0, what is above the last
+in the last bin: 1,024 levels make 1,024 bins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int32, Int64, Integer, UInt64
+from torch import Tensor
+
+from omnisky.errors import BadValue, ShapeMismatch
+
+CELLS = 1 << 15
+"""of the table: 128 kB, so that it stays in the cache"""
+FEW = 2048
+"""numbers, below which a binary search of torch is as fast"""
+CHUNK = 1 << 15
+"""numbers at a time, for the cache again"""
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """Looks up in which bin a number lies: what torch.bucketize finds, several times as fast.
+
+    A number names one of many small cells; a table says how many levels lie before the cell, and the few levels within
+    it are searched without branches. Any way from numbers to cells will do that does not fall: equal steps where levels
+    are spread evenly enough, or the leading bits of a float, which grow with its logarithm.
+    """
+
+    levels: Float32[Tensor, " level"]
+    """rising"""
+
+    def __call__(self, values: Float32[Tensor, " number"]) -> Int64[Tensor, " number"]:
+        """0 … levels−1; of NaN, any of them."""
+        if len(values) < FEW:
+            return torch.bucketize(values, self.levels[:-1])
+        found = torch.empty(len(values), dtype=torch.int64)
+        table = self._table
+        for start in range(0, len(values), CHUNK):
+            table.fill(found[start : start + CHUNK], values[start : start + CHUNK])
+        return found
+
+    @cached_property
+    def _table(self) -> _Table:
+        edges, counts = (self.levels[:-1] + 0.0).unique_consecutive(return_counts=True)  # + 0: no −0
+        first = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        ways = (_EqualSteps.over(edges), _LeadingBits.over(edges))
+        tables = [_Table.of(edges, None if len(edges) == len(self.levels) - 1 else first, way) for way in ways]
+        return min(tables, key=lambda table: len(table.steps))
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    way: _EqualSteps | _LeadingBits
+    edges: Float32[Tensor, " edge"]
+    """each once, and infinities after the last"""
+    first: Int64[Tensor, " bin"] | None
+    """the bin below each edge, where edges were repeated"""
+    before: Int32[Tensor, " cell"]
+    steps: tuple[int, ...]
+    """halvings of the largest number of edges within a cell"""
+
+    @classmethod
+    def of(cls, edges: Tensor, first: Tensor | None, way: _EqualSteps | _LeadingBits) -> _Table:
+        cell = way.cells(edges).clamp_(0, CELLS - 1)
+        before = torch.searchsorted(cell, torch.arange(CELLS + 1, dtype=torch.int32)).int()
+        most = int(before.diff().max())
+        steps = tuple(1 << i for i in reversed(range(most.bit_length())))
+        padded = torch.cat([edges, torch.full((2 << most.bit_length(),), torch.inf)])
+        return cls(way, padded, first, before[:-1].contiguous(), steps)
+
+    def fill(self, found: Tensor, values: Tensor) -> None:
+        t = self.before.index_select(0, self.way.cells(values).clamp_(0, CELLS - 1))
+        above = torch.empty_like(t)
+        for step in self.steps:
+            probe = self.edges.index_select(0, t + (step - 1) if step > 1 else t)
+            t.add_(torch.lt(probe, values, out=above), alpha=step)
+        found.copy_(t if self.first is None else self.first.index_select(0, t))
+
+
+@dataclass(frozen=True)
+class _EqualSteps:
+    low: float
+    per_unit: float
+
+    @classmethod
+    def over(cls, edges: Tensor) -> _EqualSteps:
+        low, high = float(edges[0]), float(edges[-1])
+        return cls(low, CELLS / (high - low) if high > low else 1.0)
+
+    def cells(self, values: Tensor) -> Tensor:
+        return values.sub(self.low).mul_(self.per_unit).clamp_(-1, CELLS).int()
+
+
+@dataclass(frozen=True)
+class _LeadingBits:
+    shift: int
+    low: int
+    signed: bool
+
+    @classmethod
+    def over(cls, edges: Tensor) -> _LeadingBits:
+        low, high = _ordered(edges[[0, -1]]).tolist()
+        shift = max(1, ((high - low) // CELLS).bit_length())  # 1: so that no difference overflows
+        return cls(shift, low >> shift, low < 0)
+
+    def cells(self, values: Tensor) -> Tensor:
+        bits = _ordered(values) if self.signed else values.view(torch.int32)
+        return (bits >> self.shift).sub_(self.low)
+
+
+def _ordered(values: Float32[Tensor, " number"]) -> Int32[Tensor, " number"]:
+    """Integers that are ordered as the floats are."""
+    bits = values.view(torch.int32)
+    return (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+
+
+# --- where the bins lie --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """At most `size` objects of a stream, each as likely as every other.
+
+    Who is kept is decided by a hash of the object's id: so samples of shards may be taken anywhere and merged in any
+    order, and an object that was seen in two of them counts once. Up to `size` objects, it is all of them.
+    """
+
+    size: int
+    priority: UInt64[np.ndarray, " object"] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """rising; the smallest are kept"""
+    values: Float[np.ndarray, "object column"]
+
+    @classmethod
+    def empty(cls, size: int, columns: int) -> Sample:
+        if size < 2:
+            raise BadValue("size of a sample", saw=size, want="2 or more")
+        return cls(size=size, values=np.zeros((0, columns), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.priority)
+
+    def add(self, object_id: np.ndarray, values: Float[np.ndarray, "object column"]) -> Sample:
+        """With these objects; rows with a NaN are left out."""
+        if len(object_id) != len(values) or values.shape[1] != self.values.shape[1]:
+            want = f"({len(object_id)}, {self.values.shape[1]})"
+            raise ShapeMismatch("values of a sample", saw=values.shape, want=want)
+        priority = hashed(object_id)
+        kept = ~np.isnan(values).any(axis=1)
+        if len(self) == self.size:
+            kept &= priority < self.priority[-1]
+        if not kept.any():
+            return self
+        return self._with(priority[kept], values[kept])
+
+    def __or__(self, other: Sample) -> Sample:
+        """Of both streams together."""
+        if (other.size, other.values.shape[1]) != (self.size, self.values.shape[1]):
+            raise BadValue("samples of two kinds", saw=f"size {other.size}", want=f"size {self.size}")
+        return self._with(other.priority, other.values)
+
+    def _with(self, priority: np.ndarray, values: np.ndarray) -> Sample:
+        together = np.concatenate([self.priority, priority])
+        both = np.concatenate([self.values, values.astype(np.float32, copy=False)])
+        # Objects of one id are rare; that of smallest values stays, so that the order they came in does not matter.
+        order = np.lexsort((*both.T[:1], together))
+        once = np.concatenate([[True], np.diff(together[order]) > 0]) if len(order) else np.zeros(0, bool)
+        order = order[once][: self.size]
+        return Sample(size=self.size, priority=together[order], values=both[order])
+
+    def levels(self, count: int = 1024) -> Float32[Tensor, "column level"]:
+        """Equally many objects between each two: the quantiles 0 … 1, linear between objects."""
+        if len(self) < 2:
+            raise BadValue("a sample too small for quantiles", saw=f"{len(self)} objects", want="2 or more")
+        quantiles = np.quantile(self.values.astype(np.float64), np.linspace(0, 1, count), axis=0)
+        return torch.from_numpy(quantiles.T.astype(np.float32).copy())
+
+
+def hashed(object_id: np.ndarray) -> UInt64[np.ndarray, " object"]:
+    """64 well-mixed bits of each id, the same on every machine and however wide the array of strings is."""
+    letters = np.ascontiguousarray(object_id.astype(np.str_))
+    codes = letters.view(np.uint32).reshape(len(letters), letters.dtype.itemsize // 4)
+    bits = np.full(len(letters), 0x9E3779B97F4A7C15, dtype=np.uint64)
+    for column in codes.T.astype(np.uint64):
+        bits = np.where(column > 0, _mixed(bits ^ column), bits)  # 0 is the padding
+    return _mixed(bits)
+
+
+def _mixed(bits: Integer[np.ndarray, " object"]) -> UInt64[np.ndarray, " object"]:
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014, OOPSLA)."""
+    bits = bits + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
