@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -20,7 +21,9 @@ from omnisky.codec.sections import Grid, OverlappingSections
 from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
+from omnisky.codec.token_shards import IdTokens
 from omnisky.errors import ConfigError, CorruptFile, UnknownLayout, UnknownModel
+from omnisky.model.any_to_any import Vocabulary
 from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
 from omnisky.model.baseline import (
@@ -30,8 +33,10 @@ from omnisky.model.baseline import (
     SpectrumRegressorConfig,
 )
 from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
+from omnisky.model.deal import AionRule, DirichletRule, PerLogit, PerModality, PerToken
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.junction import Modality
+from omnisky.model.masked import AnyToAnyConfig
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
 from omnisky.model.specformer import SpecformerConfig
 from omnisky.model.transformer import CoreConfig
@@ -53,6 +58,7 @@ KINDS: dict[str, type] = {
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, MagnitudeTokens, Rings, Moments),
         *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
         *(Linear, Asinh, LegacyColours, SteinColours),
+        *(IdTokens, AnyToAnyConfig, Vocabulary, AionRule, DirichletRule, PerToken, PerModality, PerLogit),
     )
 }
 """every dataclass a config.json may name"""
@@ -113,8 +119,8 @@ def load(name: str | Path, path: str = "", *, revision: str | None = None) -> nn
     """A model ready to use (eval mode, float32), its codecs with it.
 
     `name` is a folder or file on disk, a model shipped in the package ("omnisky-nano"), or a repository on the Hugging
-    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published AstroPT layouts (v1.0,
-    2.0.x, 3.0) are recognised; no pickle is executed.
+    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published layouts of AstroPT (v1.0,
+    2.0.x, 3.0), AstroCLIP and AION-1 are recognised; no pickle is executed.
 
     Raises UnknownModel, UnknownLayout, UnsafePickle, CorruptFile.
     """
@@ -185,10 +191,10 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
         raise CorruptFile(f"{file}: {error}", want="a whole safetensors file", hint="fetch it again") from error
 
 
-def write_weights(weights: dict[str, torch.Tensor], file: Path) -> None:
+def write_weights(weights: dict[str, torch.Tensor], file: Path, notes: Mapping[str, str] | None = None) -> None:
     """A safetensors file. Raises OSError, which `atomic` turns into a StorageError."""
     try:
-        save_file(weights, file, metadata={"format": "pt"})
+        save_file(weights, file, metadata={"format": "pt", **(notes or {})})
     except SafetensorError as error:  # how a full disk shows itself
         raise OSError(str(error)) from error
 
@@ -196,6 +202,10 @@ def write_weights(weights: dict[str, torch.Tensor], file: Path) -> None:
 def _load_folder(folder: Path) -> nn.Module:
     try:
         config = json.loads((folder / "config.json").read_text())
+        if "domains_in" in config and "model" not in config:
+            from omnisky.model import port_aion
+
+            return port_aion.load_folder(folder, config)
         model, codecs = config["model"], config["codecs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptFile(

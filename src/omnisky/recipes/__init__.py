@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from omnisky.errors import UnknownModel
-from omnisky.recipes import astroclip, astrodino, astropt, baseline
+from omnisky.recipes import aion, astroclip, astrodino, astropt, baseline
 from omnisky.train.config import Run
 
 RECIPES: dict[str, Callable[[], Run]] = {
@@ -13,6 +13,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     **astrodino.RECIPES,
     **astroclip.RECIPES,
     **baseline.RECIPES,
+    **aion.RECIPES,
 }
 
 
