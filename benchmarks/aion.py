@@ -27,8 +27,7 @@ def reference() -> Path:
     if named := os.environ.get("AION_PYTHON"):
         return Path(named)
     torch = os.environ.get("TORCH") or f"torch=={version('torch').partition('+')[0]}"
-    installs = (torch.split(), ["numpy", f"polymathic-aion=={AION}", "tqdm", "safetensors"])
-    return environment(ROOT / ".venv-aion", installs)
+    return environment(ROOT / ".venv-aion", (torch.split(), [f"polymathic-aion=={AION}", "tqdm"]))
 
 
 def workers() -> dict[str, Worker]:

@@ -14,7 +14,7 @@ from omnisky.codec.tokens import Span, Tokens
 from omnisky.generate import Roar, fill
 from omnisky.model.any_to_any import AION
 from omnisky.model.masked import AnyToAny, published
-from omnisky.model.port_aion import save_published
+from omnisky.model.port_aion import published_parts
 from omnisky.train.devices import here, keep_memory
 
 
@@ -37,11 +37,12 @@ def tokens(inputs: list[str], objects: int) -> Tokens:
 
 
 def share(folder: Path) -> Callable[[], None]:
-    """Write the published layout for the other side."""
+    """Write config and weights under their names for the other side."""
 
     def write() -> None:
-        if not (folder / "aion-base").exists():
-            save_published(model("fp32"), folder / "aion-base")
+        if not (folder / "aion-base.pt").exists():
+            said, weights = published_parts(model("fp32"))
+            torch.save({"config": said, "weights": weights}, folder / "aion-base.pt")
 
     return write
 

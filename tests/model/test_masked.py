@@ -5,14 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from omnisky.codec.token_shards import IdTokens, read_shards, tokenize
 from omnisky.codec.tokens import Span, Tokens
+from omnisky.embed import embed
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, OmniskyError, ShapeMismatch, UnknownLayout
 from omnisky.model import store
 from omnisky.model.any_to_any import AION, FIRST_SENTINEL, SENTINELS, Vocabulary
 from omnisky.model.deal import DirichletRule, PerLogit, PerModality, PerToken
 from omnisky.model.masked import AnyToAny, AnyToAnyConfig, gated, published
 from omnisky.model.port_aion import save_published
+from omnisky.observe.types import Observation
 from omnisky.recipes import recipe
+from omnisky.train.config import Run
+from omnisky.train.loop import train
 
 WORDS = FIRST_SENTINEL + SENTINELS
 TINY = (
@@ -262,7 +267,7 @@ def ids(*shape: int) -> Span:
         (Tokens({"image": ids(2, 24)}), ShapeMismatch, "want 25"),
         (Tokens({"z": Span(torch.full((2, 1), 11), torch.zeros(2, 1, dtype=torch.long))}), BadValue, "0 … 10"),
         (Tokens({"z": Span(torch.full((2, 1), -1), torch.zeros(2, 1, dtype=torch.long))}), BadValue, "0 … 10"),
-        (Tokens({"z": Span(torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.long))}), ShapeMismatch, "want ids"),
+        (Tokens({"z": Span(torch.zeros(2, 1, 3), torch.zeros(2, 1, dtype=torch.long))}), ShapeMismatch, "want ids"),
         (Tokens({"z": Span(torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1, dtype=torch.long))}), ContextOverflow, "0 … 0"),
         (Tokens({"catalog": ids(2, 13)}), ContextOverflow, "at most 12"),
         (Tokens({"z": replace(ids(2, 1), present=torch.tensor([[True], [False]]))}), MissingModality, "1 of 2 objects"),
@@ -304,3 +309,21 @@ def test_a_model_that_the_published_layout_cannot_hold(tmp_path):
         save_published(tiny(), tmp_path / "model")
     with pytest.raises(OmniskyError):
         AnyToAnyConfig(core=gated(1, 16, 2), decoder_depth=1, vocabularies=()).build()
+
+
+# --- in the house ------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_in_the_one_loop_from_ids_on_disk(tmp_path):
+    """And what comes out is a model like any other: saved, loaded, embedding with a signature."""
+    codecs = tuple(IdTokens(name=v.name) for v in TINY)
+    seen = Observation.of(range(24))
+    for codec in codecs:
+        seen = codec.decode(hide(tokens(24), "image", slice(0, 9)), seen)
+    source = read_shards(tokenize(codecs, seen, tmp_path / "ids", shard=10))
+    run = Run(name="tiny", model=tiny().config, codecs=codecs, steps=3, batch=8, precision="fp32", held_out=0.2)
+    model = train(run, tmp_path / "run", source=source)
+    again = store.load(tmp_path / "run" / "model")
+    one, two = embed(model, source), embed(again, source)
+    assert one.vectors.shape == (24, 16) and one.signature == two.signature
+    assert (one.vectors == two.vectors).all()

@@ -201,8 +201,18 @@ class Ends(nn.Module):
     def answer(self, name: str, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows id"]:
         """A logit for each id of this modality."""
         start = self.first[name]
-        table = self.words.weight if self.answers is None else self.answers.weight
-        return F.linear(states, table[start : start + self.vocabularies[name].size])
+        return F.linear(states, self._table[start : start + self.vocabularies[name].size])
+
+    def answerers(self) -> dict[str, Float[Tensor, "_id width"]]:
+        """Every modality's rows of the table of answers, cut at once.
+
+        The gradient of one cut is one table; that of a slice is a whole table too, for each slice.
+        """
+        return dict(zip(self.names, self._table.split([v.size for v in self.vocabularies.values()]), strict=True))
+
+    @property
+    def _table(self) -> Tensor:
+        return self.words.weight if self.answers is None else self.answers.weight
 
 
 def across(grid: tuple[int, int], width: int) -> Float[Tensor, "place width"]:

@@ -141,10 +141,10 @@ class DirichletRule:
 
 
 def spread(ends: Ends, tokens: Tokens) -> Table:
-    """The tokens of all modalities, sequences in full. Raises as `Ends.lay_out` does."""
+    """The tokens of all modalities that any object has, sequences in full. Raises as `Ends.lay_out` does."""
     if strange := [name for name in tokens if name not in ends.vocabularies]:
         raise MissingModality("the model does not know it", saw=tuple(strange), want=ends.names)
-    names = tuple(tokens)
+    names = tuple(name for name, one in tokens.items() if one.present is None or bool(one.present.any()))
     if not names or not tokens.objects:
         raise MissingModality("nothing to learn from", saw="no tokens", want="at least one modality")
     pieces = [ends.laid(name, tokens[name], whole=True) for name in names]

@@ -224,7 +224,7 @@ class AnyToAny(nn.Module):
         slots, sequences = asked.slots, [v.longest > 0 for v in self.ends.vocabularies.values()]
         single = [v.length == 1 for v in self.ends.vocabularies.values()]
         used = slots.kinds.unique()
-        if all(single[kind] for kind in used.tolist()) and slots.kinds.shape[1] <= len(used):
+        if all(single[kind] for kind in used.tolist()):
             return True, None
         if len(used) == 1 and slots.present is None and asked.before is None:
             return False, None
@@ -266,10 +266,10 @@ class AnyToAny(nn.Module):
         order = torch.where(there, kinds, len(all_names)).argsort(stable=True)
         counts = kinds[there].bincount(minlength=len(all_names)).tolist()
         only_shown = {all_names[kind] for kind in shown.kinds.unique().tolist()}
-        states, rows, start, found = states[order], rows[order], 0, []
+        states, rows, start, found, tables = states[order], rows[order], 0, [], self.ends.answerers()
         for name, count in zip(all_names, counts, strict=True):
             if count:
-                logits = self.ends.answer(name, states[start : start + count]).float()
+                logits = F.linear(states[start : start + count], tables[name]).float()
                 wanted = rows[start : start + count] - self.ends.first[name]
                 found.append(Surprise(name, F.cross_entropy(logits, wanted, reduction="sum"), count))
                 start += count

@@ -80,17 +80,23 @@ def load_folder(folder: Path, config: Mapping[str, Any]) -> AnyToAny:
 
 def save_published(model: AnyToAny, folder: str | Path) -> Path:
     """Write the published layout, whole or not at all. Raises UnknownLayout for a model it cannot hold, StorageError."""
+    said, weights = published_parts(model)
+    aliases = {f"encoder_embeddings.{n}.mod_emb": f"decoder_embeddings.{n}.mod_emb" for n in model.ends.names}
+    with atomic(folder) as draft:
+        draft.mkdir()
+        store.write_weights(weights, draft / "model.safetensors", aliases)
+        (draft / "config.json").write_text(json.dumps(said, indent=2, sort_keys=True))
+        (draft / "README.md").write_text("# AION\n\nWritten by Omnisky in the layout of polymathic-aion.\n")
+    return Path(folder)
+
+
+def published_parts(model: AnyToAny) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(config, weights under their names). Raises UnknownLayout for a model that the layout cannot hold."""
     settings = model.config
     if not settings.unread or set(model.ends.names) - set(AION):
         saw = "lean tables" if not settings.unread else some(sorted(set(model.ends.names) - set(AION)))
         raise UnknownLayout("AION's layout", saw=saw, want="unread=True and AION's modalities", hint="store.save")
-    aliases = {f"encoder_embeddings.{n}.mod_emb": f"decoder_embeddings.{n}.mod_emb" for n in model.ends.names}
-    with atomic(folder) as draft:
-        draft.mkdir()
-        store.write_weights(dict(_theirs(model)), draft / "model.safetensors", aliases)
-        (draft / "config.json").write_text(json.dumps(_said(model), indent=2, sort_keys=True))
-        (draft / "README.md").write_text("# AION\n\nWritten by Omnisky in the layout of polymathic-aion.\n")
-    return Path(folder)
+    return _said(model), dict(_theirs(model))
 
 
 def _settings(folder: Path, said: Mapping[str, Any]) -> AnyToAnyConfig:

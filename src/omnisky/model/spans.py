@@ -70,7 +70,7 @@ def hide_stretches(
 
 
 def merge_stretches(
-    kept: Integer[Tensor, " token"], told: Integer[Tensor, " token"], sentinels: tuple[int, int]
+    kept: Integer[Tensor, " shown"], told: Integer[Tensor, " asked"], sentinels: tuple[int, int]
 ) -> Integer[Tensor, " token"]:
     """The sequence again, of one object: each sentinel shown is replaced by what was told after it."""
     first, count = sentinels

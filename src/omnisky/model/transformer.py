@@ -170,10 +170,9 @@ class CrossAttention(nn.Module):
             unseen = torch.finfo(scores.dtype).min
             attend = attend.unsqueeze(-3)
             scores = scores + (attend if attend.is_floating_point() else torch.where(attend, 0.0, unseen))
-        mixed = scores.softmax(-1).squeeze(2) @ context.to(scores.dtype)
-        return (mixed.transpose(0, 1) @ values.unflatten(0, (self.heads, -1)).transpose(1, 2)).transpose(0, 1).flatten(1)[
-            :, None
-        ]
+        mixed = (scores.softmax(-1).squeeze(2) @ context.to(scores.dtype)).transpose(0, 1)  # head, object, width
+        each = mixed @ values.unflatten(0, (self.heads, -1)).transpose(1, 2)
+        return each.transpose(0, 1).flatten(1)[:, None]
 
 
 class MLP(nn.Module):
@@ -189,7 +188,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inside = bent(self.up, self.activation, x)
-        return self.down(inside if self.gate is None else inside * self.gate(x))
+        if self.gate is None:
+            return self.down(inside)
+        return self.down(inside * self.gate(x) if torch.is_grad_enabled() else inside.mul_(self.gate(x)))
 
 
 class Branch(nn.Module):

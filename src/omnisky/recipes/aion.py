@@ -22,17 +22,18 @@ IDS = tuple(IdTokens(name=name) for name in AION)
 def aion(size: str = "base") -> Run:
     """The published training: 205,000 steps of 8,192 objects that show 256 tokens and are asked for 128.
 
-    AdamW to 2e-4, a tenth of the steps warm-up (the documents say so, the paper leaves it open), then a cosine; weight
-    decay 0.05, bf16. Objects of each pair of surveys as they exist; how often each pair is drawn is not published.
+    AdamW to 2e-4, a tenth of the steps warm-up (its documents say so, the paper leaves it open), then a cosine; weight
+    decay 0.05, bf16. Pairs of surveys as they exist; how often each was drawn is not published.
 
-    On 64 H100 the paper took 1.5 days for base: 0.63 s a step, 205,000 times. What that needs, worked out: an object
-    takes 256 · 12 · 24 · 768² (encoder) + 128 · 12 · 24 · 768² + 12 · 256 · 4 · 768² (decoder, and keys and values of
-    its context) + 16 GFLOP/100 (attention) + 128 · 2 · 768 · V of its answers, V some 2,500 on average: 80 GFLOP
-    forward, 240 with gradients, so 31 TFLOP a step and GPU of 128 objects: 0.08 s at 40 % of 989 TFLOP/s. The paper's
-    step is eight times longer: data, sharding, and an attention that was no fused kernel must be the rest.
-    Memory of a GPU that holds everything: weights, gradients and both moments in fp32 are 16 bytes · 314 million = 5 GB;
-    activations of 128 objects about 128 · (256 + 128) tokens · 12 layers · 34 · 768 · 2 bytes = 31 GB (a third with
-    `core.remat=True`). xlarge has 3.1 billion parameters: 50 GB before any activation, so its moments want sharding.
+    Base on 64 H100, worked out, not measured (D = 768, 12 blocks each):
+
+        GFLOP an object     encoder 256·12·24·D² = 44, its attention 12·4·256²·D = 2; decoder 128·12·28·D² = 25, keys
+                            and values of the context 12·256·4·D² = 7, its attention 2; answers 1: 81, times 3 to learn
+        time a step         128 objects a GPU are 31 TFLOP: 0.08 s at 40 % of 989 TFLOP/s. The paper's 1.5 days are
+                            0.63 s a step, so its data or its kernels kept the GPUs waiting
+        memory of a GPU     weights, gradients and two moments in fp32: 16 bytes · 314 million = 5 GB; activations
+                            34·D bytes a token and block (Korthikanti et al. 2022, arXiv:2205.05198): 128·384·12·34·D
+                            = 15 GB. xlarge has 3.1 billion parameters, 50 GB before any activation: shard its moments
     """
     return Run(
         name=f"aion-{size}",
@@ -64,7 +65,7 @@ def aion_mini() -> Run:
             tied=True,
         ),
         codecs=IDS,
-        steps=6000,
+        steps=4000,
         batch=64,
         optim=AdamW(peak=2e-3, warmup=300, floor=0.02, weight_decay=0.05, betas=(0.9, 0.95)),
         judge_every=200,
