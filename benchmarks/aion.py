@@ -1,4 +1,4 @@
-"""Against polymathic-aion 0.0.2 on one machine, aion-base with the same random weights. Targets are those of issue 6."""
+"""Against polymathic-aion 0.0.2 on one machine: aion-base, the same random weights. Targets are those of issue 6."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_chosen_columns(tmp_path):
 
 
 def test_what_is_refused(tmp_path):
-    seen, tokens = sky()
+    seen, _ = sky()
     with pytest.raises(BadValue, match="no shards"):
         read_shards(tmp_path)
     with pytest.raises(BadValue):

@@ -134,7 +134,7 @@ def read_shards(folder: str | Path, names: Sequence[str] | None = None) -> Obser
             wanted = [name for name in schema.names if names is None or name in (*_CORE, *names)]
             tables.append(pq.read_table(file, columns=wanted))
         except (OSError, pa.ArrowInvalid) as error:
-            raise CorruptFile(f"{file}: {error}", want="a whole Parquet file", hint="remove it, tokenize again") from error
+            raise CorruptFile(f"{file}: {error}", want="a whole Parquet file", hint="tokenize it again") from error
         if missing := [name for name in _CORE if name not in schema.names]:
             raise CorruptFile(f"{file}", saw=f"no {' '.join(missing)}", want="shards of token ids")
     if len({_made_by(table.schema) for table in tables}) > 1:

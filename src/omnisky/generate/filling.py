@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import cos, pi
 
 import torch
@@ -78,9 +79,12 @@ class MaskGit(Drawing):
 
     def counts(self, whole: int) -> list[int]:
         """How many tokens each step tells."""
-        falls = [0.5 * (1 + cos(pi * i / self.steps)) for i in range(self.steps)]
-        counts = [round(whole * (a - b)) for a, b in zip(falls, falls[1:], strict=False)]
-        return [count for count in (*counts, whole - sum(counts)) if count > 0]
+        told = [round(whole * 0.5 * (1 - cos(pi * i / self.steps))) for i in range(self.steps + 1)]
+        return [after - before for before, after in pairwise(told) if after > before]
+
+
+Way = Roar | MaskGit
+"""how a modality is filled in"""
 
 
 def narrowed(logits: Float[Tensor, "*rows id"], top_k: int, top_p: float) -> Float[Tensor, "*rows id"]:
@@ -102,7 +106,7 @@ def fill(
     model: AnyToAny,
     tokens: Tokens,
     targets: Sequence[str],
-    how: Drawing | Sequence[Drawing] = Roar(),
+    how: Way | Sequence[Way] = Roar(),
     *,
     draws: int = 1,
     guided: Sequence[str] = (),
@@ -151,7 +155,7 @@ class _Telling:
         self.known, self.rest = known.take(self.repeat), None if rest is None else rest.take(self.repeat)
         self.extra: list[Slots] = []
 
-    def tell(self, name: str, way: Drawing) -> Span:
+    def tell(self, name: str, way: Way) -> Span:
         if self.model.ends.vocabularies[name].longest:
             return self._sequence(name, way)
         kinds, places = self.model.ends.places(name)
@@ -226,7 +230,7 @@ class _Telling:
             told.append(last.masked_fill(~going, 0))
             present.append(going)
         if not told:
-            raise BadValue(f"{name!r}", saw="a sequence that ended at once", want="one token or more", hint="draw again")
+            raise BadValue(f"{name!r}", saw="an end at once", want="one token or more", hint="draw again")
         ids, there = torch.cat(told, 1), torch.cat(present, 1)
         where = Slots(ids + first, kinds[:, : ids.shape[1]], places[:, : ids.shape[1]], there)
         self._promote(where)

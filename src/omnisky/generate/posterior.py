@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class Posterior:
             raise BadValue("bins", saw="none that has a width", want="at least one")
         next_wide = wide[np.minimum(np.searchsorted(wide, np.arange(len(width))), len(wide) - 1)]
         whole = np.zeros_like(self.chance)
-        np.add.at(whole, (slice(None), next_wide), self.chance)
+        np.add.at(whole.T, next_wide, self.chance.T)
         return np.divide(whole, width, out=np.zeros_like(whole), where=width > 0)
 
     def mean(self) -> Float[np.ndarray, " object"]:
@@ -83,7 +83,7 @@ class Posterior:
         """The centre of the bin of highest density."""
         return self.centres[self.pdf.argmax(1)]
 
-    def quantile(self, share: float | Sequence[float]) -> Float[np.ndarray, "object share"] | Float[np.ndarray, " object"]:
+    def quantile(self, share: float | Sequence[float]) -> Float[np.ndarray, "object *share"]:
         """Where the cumulative chance reaches a share, linear within bins."""
         shares = np.atleast_1d(np.asarray(share, dtype=float))
         if ((shares < 0) | (shares > 1)).any():
@@ -96,7 +96,7 @@ class Posterior:
         return self.quantile([0.5 - share / 2, 0.5 + share / 2])
 
     def below(self, values: Float[np.ndarray, " object"]) -> Float[np.ndarray, " object"]:
-        """The chance of less than this value, object by object: uniform for true values where the model is calibrated."""
+        """The chance of less than this value, object by object: uniform for true values if it is calibrated."""
         rising = zip(values, self._cumulative(), strict=True)
         return np.array([np.interp(value, self.edges, row) for value, row in rising])
 
@@ -108,7 +108,7 @@ class Posterior:
         rising = zip(lots, self._cumulative(), strict=True)
         return np.stack([np.interp(row, cumulative, self.edges) for row, cumulative in rising])
 
-    def take(self, index: object) -> Posterior:
+    def take(self, index: Any) -> Posterior:
         """The chosen objects."""
         return Posterior(self.chance[index], self.edges, self.name, self.unit)
 

@@ -168,7 +168,8 @@ class Ends(nn.Module):
         """The ids of a span, 0 where there is none. Raises ShapeMismatch, BadValue."""
         v = self.vocabularies[name]
         if span.values.ndim != 2 or span.values.is_floating_point():
-            raise ShapeMismatch(f"tokens of {name!r}", saw=f"{span.values.dtype} {tuple(span.values.shape)}", want="ids")
+            saw = f"{span.values.dtype} {tuple(span.values.shape)}"
+            raise ShapeMismatch(f"tokens of {name!r}", saw=saw, want="ids")
         if not v.longest and len(span) != v.length:
             hint = "all of them, with present=False where one is not to be seen"
             raise ShapeMismatch(f"tokens of {name!r}", saw=len(span), want=v.length, hint=hint)

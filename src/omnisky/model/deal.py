@@ -30,7 +30,7 @@ class Asked:
     slots: Slots
     """`rows`: the right answers"""
     before: Integer[Tensor, "object slot"] | None = None
-    """in a sequence, the row of the token before, which the decoder is told; −1 elsewhere; None: there is no sequence"""
+    """in a sequence, the row of the token before, which the decoder is told; −1 elsewhere; None: no sequence"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ The encoder reads any tokens of any modalities; the decoder is asked for any oth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import torch
@@ -33,8 +33,8 @@ class AnyToAnyConfig:
     """tokens an object shows in training, at most"""
     asked: int = 128
     """tokens it is asked for, at most"""
-    rule: AionRule | DirichletRule = AionRule()
-    average: PerToken | PerModality | PerLogit = PerToken()
+    rule: AionRule | DirichletRule = field(default_factory=AionRule)
+    average: PerToken | PerModality | PerLogit = field(default_factory=PerToken)
     tied: bool = False
     """one table for what is read, told and answered, instead of three"""
     unread: bool = False
@@ -74,7 +74,7 @@ def published(size: str) -> AnyToAnyConfig:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What the encoder says of the tokens that are there: what the decoder looks at, and what embeddings are made of."""
+    """What the encoder says of the tokens that are there: what the decoder looks at, and embeddings are made of."""
 
     states: Float[Tensor, "object slot width"]
     slots: Slots
@@ -158,7 +158,7 @@ class AnyToAny(nn.Module):
     def predict(
         self, tokens: Tokens, targets: Sequence[str], told: Tokens | None = None
     ) -> Mapping[str, Float[Tensor, "object _token _id"]]:
-        """Logits of every token of the targets, each modality told by itself: as it was trained, whatever is asked with it.
+        """Logits of every token of the targets, each modality told by itself, whatever is asked with it.
 
         Of a sequence, `told` holds what is known of it, and the logits are those of each next token.
         """
@@ -198,7 +198,8 @@ class AnyToAny(nn.Module):
             else:
                 rows = torch.zeros(objects, places.shape[1], dtype=torch.long, device=places.device)
                 before.append(torch.full_like(rows, -1))
-            slots.append(Slots(rows, kinds, places, None if told is None or name not in told.spans else told[name].present))
+            known = None if told is None else told.spans.get(name)
+            slots.append(Slots(rows, kinds, places, None if known is None else known.present))
         return Asked(beside(slots), torch.cat(before, 1) if any(bool((b >= 0).any()) for b in before) else None)
 
     def ask(self, asked: Asked, context: Context | None) -> Float[Tensor, "object slot width"]:
@@ -237,7 +238,8 @@ class AnyToAny(nn.Module):
         return False, attend
 
     def _named(self, states: Tensor, targets: Sequence[str], told: Tokens | None) -> dict[str, Tensor]:
-        lengths = [len(told[n]) if told is not None and n in told.spans else self.ends.vocabularies[n].length for n in targets]
+        known = {} if told is None else told.spans
+        lengths = [len(known[n]) if n in known else self.ends.vocabularies[n].length for n in targets]
         pieces = states.split(lengths, dim=1)
         return {name: self.ends.answer(name, piece) for name, piece in zip(targets, pieces, strict=True)}
 
@@ -284,10 +286,8 @@ class AnyToAny(nn.Module):
                 nn.init.normal_(module.weight, std=0.02, generator=draw)
             elif isinstance(module, nn.Linear):
                 packed = {"qkv": 3, "key_value": 2}.get(name.rpartition(".")[2], 1)
-                pieces = list(module.weight.data.chunk(packed))
-                if module is self.ends.answers:
-                    pieces = list(module.weight.data.split([v.size for v in self.ends.vocabularies.values()]))
-                for piece in pieces:
+                whole, sizes = module.weight.data, [v.size for v in self.ends.vocabularies.values()]
+                for piece in whole.split(sizes) if name == "ends.answers" else whole.chunk(packed):
                     bound = sqrt(6 / sum(piece.shape))
                     nn.init.uniform_(piece, -bound, bound, generator=draw)
                 if module.bias is not None:

@@ -35,7 +35,8 @@ _FIXED = {
 }
 """of config.json: the same in every release"""
 
-_MLP = {"norm2": "mlp_norm", "mlp.fc1": "mlp.up", "mlp.fc3": "mlp.gate", "mlp.fc2": "mlp.down", "norm1": "attention_norm"}
+_MLP = {"mlp.fc1": "mlp.up", "mlp.fc3": "mlp.gate", "mlp.fc2": "mlp.down"}
+_MLP |= {"norm1": "attention_norm", "norm2": "mlp_norm"}
 _ENDS = {"qkv": "qkv", "proj": "out", "q_norm": "norm_query", "k_norm": "norm_key"}
 _CROSS = {"q": "query", "kv": "key_value", "proj": "out", "q_norm": "norm_query", "k_norm": "norm_key"}
 
@@ -79,7 +80,7 @@ def load_folder(folder: Path, config: Mapping[str, Any]) -> AnyToAny:
 
 
 def save_published(model: AnyToAny, folder: str | Path) -> Path:
-    """Write the published layout, whole or not at all. Raises UnknownLayout for a model it cannot hold, StorageError."""
+    """Write the published layout, whole or not at all. Raises UnknownLayout, where it cannot, StorageError."""
     said, weights = published_parts(model)
     aliases = {f"encoder_embeddings.{n}.mod_emb": f"decoder_embeddings.{n}.mod_emb" for n in model.ends.names}
     with atomic(folder) as draft:

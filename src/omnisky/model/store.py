@@ -119,8 +119,8 @@ def load(name: str | Path, path: str = "", *, revision: str | None = None) -> nn
     """A model ready to use (eval mode, float32), its codecs with it.
 
     `name` is a folder or file on disk, a model shipped in the package ("omnisky-nano"), or a repository on the Hugging
-    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published layouts of AstroPT (v1.0,
-    2.0.x, 3.0), AstroCLIP and AION-1 are recognised; no pickle is executed.
+    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published layouts of AstroPT
+    (v1.0, 2.0.x, 3.0), AstroCLIP and AION-1 are recognised; no pickle is executed.
 
     Raises UnknownModel, UnknownLayout, UnsafePickle, CorruptFile.
     """

@@ -257,11 +257,11 @@ class Stack(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "object token width"],
-        attend: Bool[Tensor, "#object query key"] | Float[Tensor, "#object query key"] | None = None,
+        attend: Bool[Tensor, "#object #query key"] | Float[Tensor, "#object #query key"] | None = None,
         causal: bool = False,
         cache: Cache | None = None,
         context: Float[Tensor, "object other width"] | list[Memory] | None = None,
-        attend_context: Bool[Tensor, "#object query other"] | Float[Tensor, "#object query other"] | None = None,
+        attend_context: Bool[Tensor, "#object #query other"] | Float[Tensor, "#object #query other"] | None = None,
         blocks: int | None = None,
         alone: bool = False,
     ) -> Float[Tensor, "object token width"]:

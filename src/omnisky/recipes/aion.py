@@ -11,7 +11,7 @@ from functools import partial
 from omnisky.codec.token_shards import IdTokens
 from omnisky.model.any_to_any import AION
 from omnisky.model.deal import AionRule
-from omnisky.model.masked import AnyToAnyConfig, gated, published
+from omnisky.model.masked import SIZES, AnyToAnyConfig, gated, published
 from omnisky.train.config import Run
 from omnisky.train.optim import AdamW
 
@@ -73,5 +73,5 @@ def aion_mini() -> Run:
     )
 
 
-RECIPES: dict[str, Callable[[], Run]] = {f"aion-{size}": partial(aion, size=size) for size in ("base", "large", "xlarge")}
+RECIPES: dict[str, Callable[[], Run]] = {f"aion-{size}": partial(aion, size=size) for size in SIZES}
 RECIPES["aion-mini"] = aion_mini
