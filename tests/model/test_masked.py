@@ -213,15 +213,14 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, more):
     assert torch.equal(again.vectors(given), model.vectors(given))
 
 
-@pytest.mark.parametrize("average", [PerToken(), PerModality(), PerLogit()], ids=repr)
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("average", "tied"), [(PerToken(), False), (PerLogit(), True)], ids=repr)
 def test_fifty_steps_lower_the_loss(average, tied):
     """The tokens of an object are all the same number: those shown tell those asked for."""
     draw = torch.Generator().manual_seed(0)
-    number = torch.randint(10, (64, 1), generator=draw)
+    number = torch.randint(10, (24, 1), generator=draw)
     given = Tokens(
         {
-            v.name: Span(number.expand(-1, v.length) + WORDS * (v.longest > 0), torch.arange(v.length).expand(64, -1))
+            v.name: Span(number.expand(-1, v.length) + WORDS * (v.longest > 0), torch.arange(v.length).expand(24, -1))
             for v in TINY
         }
     )
