@@ -83,7 +83,7 @@ class Posterior:
         """The centre of the bin of highest density."""
         return self.centres[self.pdf.argmax(1)]
 
-    def quantile(self, share: float | Sequence[float]) -> Float[np.ndarray, "object *share"]:
+    def quantile(self, share: float | Sequence[float]) -> Float[np.ndarray, "object ..."]:
         """Where the cumulative chance reaches a share, linear within bins."""
         shares = np.atleast_1d(np.asarray(share, dtype=float))
         if ((shares < 0) | (shares > 1)).any():

@@ -61,8 +61,15 @@ SIZES = {"base": (12, 768, 12), "large": (24, 1024, 16), "xlarge": (24, 2048, 32
 
 def gated(depth: int, width: int, heads: int) -> CoreConfig:
     """AION's blocks: gated SiLU MLPs of 8/3 · width, normalised queries and keys, no biases."""
-    shape = {"width": width, "depth": depth, "heads": heads, "hidden": int(2 / 3 * 4 * width)}
-    return CoreConfig(activation="silu_gated", norm_heads=True, eps=1e-6, **shape)
+    return CoreConfig(
+        width=width,
+        depth=depth,
+        heads=heads,
+        hidden=int(2 / 3 * 4 * width),
+        activation="silu_gated",
+        norm_heads=True,
+        eps=1e-6,
+    )
 
 
 def published(size: str) -> AnyToAnyConfig:
