@@ -43,7 +43,7 @@ def test_nan_is_in_some_bin():
     values = torch.full((FEW,), torch.nan)
     for levels in (torch.linspace(-1, 1, 1024), torch.tensor([1e-3, 1.0, 1e9])):
         ids = Bins(levels)(values)
-        assert 0 <= ids.min() and ids.max() < len(levels)
+        assert ids.min() >= 0 and ids.max() < len(levels)
 
 
 # --- samples -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,17 @@ from omnisky.codec.book import CodecBook, detokenize, tokenize
 from omnisky.codec.catalog import CatalogCodec, fitted_catalog, sample_shapes
 from omnisky.codec.modalities import DOMAINS
 from omnisky.codec.saved import load_codec, save_codec, save_codecs
-from omnisky.codec.scalar import ScalarCodec, ScalarPlan, ScaledAsinh, Turned, centred, fitted, plan, redshift_grid, sample
+from omnisky.codec.scalar import (
+    ScalarCodec,
+    ScalarPlan,
+    ScaledAsinh,
+    Turned,
+    centred,
+    fitted,
+    plan,
+    redshift_grid,
+    sample,
+)
 from omnisky.errors import BadValue, CorruptFile, MissingModality, UnknownLayout, UnknownModel
 from omnisky.observe.types import Observation, Scalars
 
@@ -113,7 +123,9 @@ def test_what_is_not_as_published_says_so(tmp_path, mock_all, squeeze):
 
 def test_numbers_of_your_own_have_codecs_too(tmp_path):
     """Not of the table: the folder says what they are called and where they are."""
-    seen = Observation.of(range(100), scalars=Scalars(values=np.random.default_rng(0).normal(size=(100, 1)), names=("w",)))
+    seen = Observation.of(
+        range(100), scalars=Scalars(values=np.random.default_rng(0).normal(size=(100, 1)), names=("w",))
+    )
     one = ScalarPlan(name="my_w", part="scalars", columns=("w",), unit="km / s")
     save_codecs(fitted([one], sample([one], [seen])), tmp_path)
     opened = CodecBook(tmp_path)
@@ -131,7 +143,9 @@ def broken(folder: Path, **changes) -> Path:
 
 
 def test_every_tensor_is_accounted_for(tmp_path):
-    for i, changes in enumerate(({"_quantizer.more": torch.zeros(1)}, {"_quantizer._reservoir": None}, {"x": torch.ones(1)})):
+    for i, changes in enumerate(
+        ({"_quantizer.more": torch.zeros(1)}, {"_quantizer._reservoir": None}, {"x": torch.ones(1)})
+    ):
         with pytest.raises(UnknownLayout, match="tensors of"):
             load_codec(broken(published(tmp_path / str(i), "EBV"), **changes), "tok_ebv")
     with pytest.raises(UnknownLayout, match="tensors of"):
@@ -256,7 +270,9 @@ def test_everything_measured_becomes_tokens_and_comes_back(tmp_path, codecs, moc
 
 
 def test_what_a_join_renamed_is_found_and_comes_back_under_its_name(codecs, mock_all):
-    seen = Observation.of(mock_all.object_id, scalars_hsc=mock_all["scalars"], neighbours_legacysurvey=mock_all["neighbours"])
+    seen = Observation.of(
+        mock_all.object_id, scalars_hsc=mock_all["scalars"], neighbours_legacysurvey=mock_all["neighbours"]
+    )
     tokens = tokenize(seen, codecs)
     assert set(tokens) == {"catalog"} | {key for key in NUMBERS if DOMAINS[key].surveys == ("hsc",)}
     again = detokenize(tokens, like=seen, codecs=codecs)

@@ -94,7 +94,7 @@ def test_the_callers_arrays_are_not_changed_and_one_object_is_row_0_of_many(key,
     assert np.array_equal(measured(codec, mock_all), before, equal_nan=True)
     assert torch.equal(many.values[:1], one.values) and torch.equal(many.there()[:1], one.there())
     assert many.values.shape == (16, DOMAINS[key].tokens)
-    assert 0 <= many.values.min() and many.values.max() < DOMAINS[key].vocabulary
+    assert many.values.min() >= 0 and many.values.max() < DOMAINS[key].vocabulary
 
 
 @pytest.mark.parametrize("key", [key for key in NUMBERS if DOMAINS[key].part != PLACE])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,10 +21,10 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
         raise CorruptFile(f"{file}: {error}", want="a whole safetensors file", hint="fetch it again") from error
 
 
-def write_weights(weights: dict[str, torch.Tensor], file: Path) -> None:
-    """A safetensors file. Raises OSError, which `atomic` turns into a StorageError."""
+def write_weights(weights: dict[str, torch.Tensor], file: Path, notes: Mapping[str, str] | None = None) -> None:
+    """A safetensors file, with notes in its metadata. Raises OSError, which `atomic` turns into a StorageError."""
     try:
-        save_file(weights, file, metadata={"format": "pt"})
+        save_file(weights, file, metadata={"format": "pt", **(notes or {})})
     except SafetensorError as error:  # how a full disk shows itself
         raise OSError(str(error)) from error
 

@@ -21,10 +21,12 @@ from omnisky.codec.shape import Moments, Rings
 from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
 from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
+from omnisky.codec.token_shards import IdTokens
 from omnisky.codec.weights import fill as fill
 from omnisky.codec.weights import read_weights as read_weights
 from omnisky.codec.weights import write_weights as write_weights
 from omnisky.errors import ConfigError, CorruptFile, UnknownModel
+from omnisky.model.any_to_any import Vocabulary
 from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
 from omnisky.model.baseline import (
@@ -34,8 +36,10 @@ from omnisky.model.baseline import (
     SpectrumRegressorConfig,
 )
 from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
+from omnisky.model.deal import AionRule, DirichletRule, PerLogit, PerModality, PerToken
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.junction import Modality
+from omnisky.model.masked import AnyToAnyConfig
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
 from omnisky.model.specformer import SpecformerConfig
 from omnisky.model.transformer import CoreConfig
@@ -58,6 +62,7 @@ KINDS: dict[str, type] = {
         *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
         *(Linear, Asinh, LegacyColours, SteinColours),
         *(ImageCodecConfig, BandRow, Planes, SpectrumCodecConfig, GridRows, FieldCodecConfig, FieldRows),
+        *(IdTokens, AnyToAnyConfig, Vocabulary, AionRule, DirichletRule, PerToken, PerModality, PerLogit),
     )
 }
 """every dataclass a config.json may name"""
@@ -118,8 +123,8 @@ def load(name: str | Path, path: str = "", *, revision: str | None = None) -> nn
     """A model ready to use (eval mode, float32), its codecs with it.
 
     `name` is a folder or file on disk, a model shipped in the package ("omnisky-nano"), or a repository on the Hugging
-    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published AstroPT layouts (v1.0,
-    2.0.x, 3.0) are recognised; no pickle is executed.
+    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published layouts of AstroPT
+    (v1.0, 2.0.x, 3.0), AstroCLIP and AION-1 are recognised; no pickle is executed.
 
     Raises UnknownModel, UnknownLayout, UnsafePickle, CorruptFile.
     """
@@ -185,6 +190,10 @@ def shipped_models() -> tuple[str, ...]:
 def _load_folder(folder: Path) -> nn.Module:
     try:
         config = json.loads((folder / "config.json").read_text())
+        if "domains_in" in config and "model" not in config:
+            from omnisky.model import port_aion
+
+            return port_aion.load_folder(folder, config)
         model, codecs = config["model"], config["codecs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptFile(

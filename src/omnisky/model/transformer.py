@@ -67,6 +67,13 @@ def prefixed(tokens: int, prefix: int) -> Bool[Tensor, "1 token token"]:
     return attend
 
 
+Memory = tuple[Tensor, Tensor]
+"""keys and values of a context, (object, head, token, head_width) each"""
+
+FOLDED = 32
+"""tokens of a context from which on a single query folds its values"""
+
+
 class KeyValues:
     """What one attention layer remembers of earlier tokens, in a buffer of fixed capacity."""
 
@@ -107,8 +114,18 @@ class Attention(nn.Module):
         self.norm_query, self.norm_key = _head_norm(config), _head_norm(config)
 
     def forward(
-        self, x: Tensor, attend: Tensor | None = None, causal: bool = False, cache: KeyValues | None = None
+        self,
+        x: Tensor,
+        attend: Tensor | None = None,
+        causal: bool = False,
+        cache: KeyValues | None = None,
+        alone: bool = False,
     ) -> Tensor:
+        if alone and type(self.qkv) is nn.Linear:  # what a token says to itself is its value
+            width, bias = x.shape[-1], self.qkv.bias
+            return self.out(F.linear(x, self.qkv.weight[2 * width :], None if bias is None else bias[2 * width :]))
+        if alone:
+            attend = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)[None]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.norm_query(q), self.norm_key(k)
         if cache is not None:
@@ -127,11 +144,35 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
         self.norm_query, self.norm_key = _head_norm(config), _head_norm(config)
 
-    def forward(self, x: Tensor, context: Tensor, attend: Tensor | None = None) -> Tensor:
-        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        k, v = self.key_value(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = self.norm_query(q), self.norm_key(k)
+    def forward(self, x: Tensor, context: Tensor | Memory, attend: Tensor | None = None) -> Tensor:
+        q = self.norm_query(self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))
+        if isinstance(context, Tensor) and self._folds(x, context):
+            return self.out(self._one_pass(q, context, attend))
+        k, v = self.remember(context) if isinstance(context, Tensor) else context
         return self.out(_mix(q, k, v, attend, False, self.dropout if self.training else 0.0))
+
+    def remember(self, context: Tensor) -> Memory:
+        """Keys and values of a context, to be looked at more than once."""
+        k, v = self.key_value(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.norm_key(k), v
+
+    def _folds(self, x: Tensor, context: Tensor) -> bool:
+        """A single query needs no values of the context: what it mixes is worked out after the mixing."""
+        plain = type(self.key_value) is nn.Linear and self.key_value.bias is None
+        return plain and x.shape[1] == 1 and context.shape[1] >= FOLDED and not torch.is_grad_enabled()
+
+    def _one_pass(self, q: Tensor, context: Tensor, attend: Tensor | None) -> Tensor:
+        """Σ a_n (W c_n) = W (Σ a_n c_n): half of the products with the context are saved."""
+        keys, values = self.key_value.weight.chunk(2)
+        k = self.norm_key(F.linear(context, keys).unflatten(-1, (self.heads, -1)).transpose(1, 2))
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        if attend is not None:
+            unseen = torch.finfo(scores.dtype).min
+            attend = attend.unsqueeze(-3)
+            scores = scores + (attend if attend.is_floating_point() else torch.where(attend, 0.0, unseen))
+        mixed = (scores.softmax(-1).squeeze(2) @ context.to(scores.dtype)).transpose(0, 1)  # head, object, width
+        each = mixed @ values.unflatten(0, (self.heads, -1)).transpose(1, 2)
+        return each.transpose(0, 1).flatten(1)[:, None]
 
 
 class MLP(nn.Module):
@@ -147,7 +188,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inside = bent(self.up, self.activation, x)
-        return self.down(inside if self.gate is None else inside * self.gate(x))
+        if self.gate is None:
+            return self.down(inside)
+        return self.down(inside * self.gate(x) if torch.is_grad_enabled() else inside.mul_(self.gate(x)))
 
 
 class Branch(nn.Module):
@@ -191,13 +234,14 @@ class Block(nn.Module):
         attend: Tensor | None = None,
         causal: bool = False,
         cache: KeyValues | None = None,
-        context: Tensor | None = None,
+        context: Tensor | Memory | None = None,
         attend_context: Tensor | None = None,
+        alone: bool = False,
     ) -> Tensor:
-        x = self.attention_branch(x, self.attention(self.attention_norm(x), attend, causal, cache))
+        x = self.attention_branch(x, self.attention(self.attention_norm(x), attend, causal, cache, alone))
         if context is not None:
-            seen = self.cross(self.cross_norm(x), self.context_norm(context), attend_context)
-            x = self.cross_branch(x, seen)
+            context = self.context_norm(context) if isinstance(context, Tensor) else context
+            x = self.cross_branch(x, self.cross(self.cross_norm(x), context, attend_context))
         return self.mlp_branch(x, self.mlp(self.mlp_norm(x)))
 
 
@@ -213,16 +257,18 @@ class Stack(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "object token width"],
-        attend: Bool[Tensor, "#object query key"] | Float[Tensor, "#object query key"] | None = None,
+        attend: Bool[Tensor, "#object #query key"] | Float[Tensor, "#object #query key"] | None = None,
         causal: bool = False,
         cache: Cache | None = None,
-        context: Float[Tensor, "object other width"] | None = None,
-        attend_context: Bool[Tensor, "#object query other"] | Float[Tensor, "#object query other"] | None = None,
+        context: Float[Tensor, "object other width"] | list[Memory] | None = None,
+        attend_context: Bool[Tensor, "#object #query other"] | Float[Tensor, "#object #query other"] | None = None,
         blocks: int | None = None,
+        alone: bool = False,
     ) -> Float[Tensor, "object token width"]:
         """States after the last norm, or, with `blocks=k`, after k blocks and before any norm: the rest is not run.
 
-        `causal` and a filled `cache` together want one new token at a time, or `attend` spelled out.
+        `causal` and a filled `cache` together want one new token at a time, or `attend` spelled out. `alone`: each
+        token looks at itself only. `context` may be what `remember` made of one.
         """
         if blocks is not None and not 0 <= blocks <= len(self.blocks):
             raise BadValue("blocks", saw=blocks, want=f"0 … {len(self.blocks)}, this model's depth")
@@ -230,11 +276,16 @@ class Stack(nn.Module):
             raise BadValue("several new tokens after a filled cache", want="one at a time, or attend= spelled out")
         for i, block in enumerate(self.blocks[:blocks]):
             kept = None if cache is None else cache.layers[i]
+            around = context[i] if isinstance(context, list) else context
             if self.config.remat and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, attend, causal, kept, context, attend_context, use_reentrant=False)
+                x = checkpoint(block, x, attend, causal, kept, around, attend_context, alone, use_reentrant=False)
             else:
-                x = block(x, attend, causal, kept, context, attend_context)
+                x = block(x, attend, causal, kept, around, attend_context, alone)
         return self.norm(x) if blocks is None else x
+
+    def remember(self, context: Float[Tensor, "object other width"]) -> list[Memory]:
+        """Each block's keys and values of a context."""
+        return [block.cross.remember(block.context_norm(context)) for block in self.blocks]
 
 
 def norm(config: CoreConfig) -> nn.LayerNorm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from omnisky.errors import UnknownModel
-from omnisky.recipes import astroclip, astrodino, astropt, baseline, codec
+from omnisky.recipes import aion, astroclip, astrodino, astropt, baseline, codec
 from omnisky.train.config import Run
 
 RECIPES: dict[str, Callable[[], Run]] = {
@@ -14,6 +14,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     **astroclip.RECIPES,
     **baseline.RECIPES,
     **codec.RECIPES,
+    **aion.RECIPES,
 }
 
 

@@ -1,0 +1,87 @@
+"""Our side of benchmarks/aion.py: `python -m benchmarks.ours_aion` waits for JSON lines (see harness.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks import harness
+from omnisky.codec.tokens import Span, Tokens
+from omnisky.generate import Roar, fill
+from omnisky.model.any_to_any import AION
+from omnisky.model.masked import AnyToAny, published
+from omnisky.model.port_aion import published_parts
+from omnisky.train.devices import here, keep_memory
+
+
+@cache
+def model(precision: str) -> AnyToAny:
+    """aion-base with random weights, always the same ones."""
+    if precision == "bf16":
+        return here(precision).lean(model("fp32"))
+    return published("base").build(seed=0).eval()
+
+
+def tokens(inputs: list[str], objects: int) -> Tokens:
+    """Random ids, always the same ones."""
+    spans = {}
+    for name in inputs:
+        draw = torch.Generator().manual_seed(len(name))
+        ids = torch.randint(AION[name].size, (objects, AION[name].length), generator=draw)
+        spans[name] = Span(ids, torch.arange(ids.shape[1]).expand(ids.shape))
+    return Tokens(spans)
+
+
+def share(folder: Path) -> Callable[[], None]:
+    """Write config and weights under their names for the other side."""
+
+    def write() -> None:
+        if not (folder / "aion-base.pt").exists():
+            said, weights = published_parts(model("fp32"))
+            torch.save({"config": said, "weights": weights}, folder / "aion-base.pt")
+
+    return write
+
+
+def encode(folder: Path, precision: str, inputs: list[str], objects: int) -> Callable[[], Tensor]:
+    """States of all tokens; the answer is some of them."""
+    built, given, place = model(precision), tokens(inputs, objects), here(precision)
+
+    @torch.inference_mode()
+    def call() -> Tensor:
+        with place.autocast():
+            return built.encode(given).states[:, ::96].float()
+
+    return call
+
+
+def redshift(folder: Path, precision: str, inputs: list[str], objects: int) -> Callable[[], Tensor]:
+    """Logits of the redshift."""
+    built, given, place = model(precision), tokens(inputs, objects), here(precision)
+
+    @torch.inference_mode()
+    def call() -> Tensor:
+        with place.autocast():
+            return built.predict(given, ("tok_z",))["tok_z"].float()
+
+    return call
+
+
+def roar(folder: Path, precision: str, inputs: list[str], objects: int) -> Callable[[], None]:
+    """A spectrum in eight steps. No answer: tests hold that both sides draw the same ids."""
+    built, given, place = model(precision), tokens(inputs, objects), here(precision)
+
+    def call() -> None:
+        with place.autocast():
+            fill(built, given, ("tok_spectrum_desi",), Roar(steps=8), generator=torch.Generator().manual_seed(0))
+
+    return call
+
+
+if __name__ == "__main__":
+    keep_memory()
+    harness.serve({"share": share, "encode": encode, "redshift": redshift, "roar": roar})
