@@ -1,6 +1,6 @@
 """Bins: the same as torch.bucketize wherever a number may lie; samples: the same however a stream is cut."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def equal(a: Sample, b: Sample) -> bool:
 def test_shards_merge_to_the_same_sample_in_any_order(cuts):
     edges = [0, *sorted(cuts), 400]
     empty = Sample.empty(100, 2)
-    shards = [empty.add(ids(a, b), numbers(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    shards = [empty.add(ids(a, b), numbers(a, b)) for a, b in pairwise(edges)]
     whole = empty.add(ids(0, 400), numbers(0, 400))
     for order in permutations(shards):
         assert equal(order[0] | order[1] | order[2], whole)
