@@ -73,7 +73,9 @@ def test_the_catalogues_ids_are_the_recorded_ones(catalog):
     for row in range(len(values)):
         for source in range(values.shape[1]):
             one = values[row : row + 1, source : source + 1]
-            seen = Observation.of(["a"], neighbours=Neighbours(values=one, names=names, good=good[row, source][None, None]))
+            seen = Observation.of(
+                ["a"], neighbours=Neighbours(values=one, names=names, good=good[row, source][None, None])
+            )
             span = codec.encode(seen)["catalog"]
             recorded = catalog["outputs"]["tokens"][row, 5 * source : 5 * source + 5]
             assert torch.equal(span.values.where(span.there(), EMPTY)[0, :5], recorded)

@@ -217,9 +217,7 @@ class ScalarCodec:
     """the published config.json it came with"""
     prefix: str = "_quantizer."
     """of its tensors' names on disk; older files have "quantizer." """
-    promised_error: ClassVar[str] = (
-        "the width of the bin, half of it when `centred`"
-    )
+    promised_error: ClassVar[str] = "the width of the bin, half of it when `centred`"
 
     def __post_init__(self) -> None:
         if self.plan.columns and len(self.plan.columns) != len(self.levels):
