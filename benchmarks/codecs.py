@@ -19,8 +19,10 @@ from benchmarks import harness
 from benchmarks.harness import ROOT, Comparison, Job, Worker, environment, versions_here
 
 AION = "0.0.2"
-IMAGES, SPECTRA = 8, 16
+IMAGES, SPECTRA, FLUXES = 8, 16, 1_000_000
 TARGETS = {"image": {"fp32": 1.5, "bf16": 3.5}, "spectrum": {"fp32": 1.5, "bf16": 3.0}}
+SCALARS = 5.0
+"""the target for fluxes"""
 SAME = {"fp32": 5e-4, "bf16": 5e-3}
 """share of ids that may differ from theirs in float32"""
 
@@ -64,6 +66,20 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
                 first=Job("ours", f"share_{kind}", {"objects": objects}),
                 repeats=3,
             )
+    objects = FLUXES // 100 if quick else FLUXES
+    yield Comparison(
+        name="codecs/scalar-tokenise",
+        ours=Job("ours", "our_scalar", {"objects": objects}),
+        theirs=Job("reference", "their_scalar", {"objects": objects}),
+        unit="fluxes",
+        work=objects,
+        target=SCALARS,
+        agree=0.0,
+        ids=True,
+        precision="fp32",
+        first=Job("ours", "share_scalar", {"objects": objects}),
+        repeats=7,
+    )
 
 
 # --- the workers -------------------------------------------------------------------------------------------------
@@ -194,6 +210,46 @@ def their_spectrum(folder: Path, objects: int) -> Callable[[], Any]:
     return _theirs(folder, "spectrum", codec, seen)
 
 
+def fluxes(objects: int) -> np.ndarray:
+    """Nanomaggies, some negative, one column."""
+    chance = np.random.default_rng(0)
+    return (chance.lognormal(1, 1.5, (objects, 1)) + chance.normal(0, 0.3, (objects, 1))).astype(np.float32)
+
+
+def share_scalar(folder: Path, objects: int) -> Callable[[], None]:
+    """Levels for both sides: the quantiles of the first 100,000 logarithms."""
+    import torch
+
+    kept = torch.from_numpy(fluxes(100_000)[:, 0]).clamp(min=float(np.exp(-3))).log()
+    levels = torch.quantile(kept, torch.linspace(0, 1, 1024))
+    state = {"_quantizer._reservoir": kept, "_quantizer._index_to_val": levels}
+    return lambda: torch.save(state, folder / "scalar.pt")
+
+
+def our_scalar(folder: Path, objects: int) -> Callable[[], Any]:
+    """As `ScalarCodec.encode` does it, from an observation on."""
+    import torch
+
+    from omnisky.codec.modalities import DOMAINS
+    from omnisky.codec.scalar import ScalarCodec, plan
+    from omnisky.observe.types import Observation, Scalars
+
+    state = torch.load(folder / "scalar.pt", weights_only=True)
+    codec = ScalarCodec(plan=plan(DOMAINS["tok_flux_g"]), levels=state["_quantizer._index_to_val"][None])
+    seen = Observation.of(range(objects), scalars=Scalars(values=fluxes(objects), names=("FLUX_G",)))
+    return lambda: codec.encode(seen)[codec.name].values
+
+
+def their_scalar(folder: Path, objects: int) -> Callable[[], Any]:
+    """Their codec's `encode`, from a tensor on."""
+    import torch
+    from aion.codecs.scalar import LogScalarCodec
+    from aion.modalities import LegacySurveyFluxG
+
+    codec = LogScalarCodec(modality="FLUX_G", codebook_size=1024, reservoir_size=100_000)
+    return _theirs(folder, "scalar", codec, LegacySurveyFluxG(value=torch.from_numpy(fluxes(objects))))
+
+
 def _theirs(folder: Path, kind: str, codec: Any, seen: Any) -> Callable[[], Any]:
     import torch
 
@@ -209,4 +265,4 @@ def _theirs(folder: Path, kind: str, codec: Any, seen: Any) -> Callable[[], Any]
 
 if __name__ == "__main__":
     kinds = ("share", "our", "their")
-    harness.serve({f"{who}_{kind}": globals()[f"{who}_{kind}"] for who in kinds for kind in TARGETS})
+    harness.serve({f"{who}_{kind}": globals()[f"{who}_{kind}"] for who in kinds for kind in (*TARGETS, "scalar")})

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from skies import FIELD, IMAGE, SPECTRUM, alive
 
 import omnisky
 from omnisky.codec import book
 from omnisky.codec.book import CodecBook, detokenize, tokenize
 from omnisky.codec.catalog import CatalogCodec, fitted_catalog, sample_shapes
+from omnisky.codec.field import FieldCodec
+from omnisky.codec.image import ImageCodec
 from omnisky.codec.modalities import DOMAINS
 from omnisky.codec.saved import load_codec, save_codec, save_codecs
 from omnisky.codec.scalar import (
@@ -26,6 +29,7 @@ from omnisky.codec.scalar import (
     redshift_grid,
     sample,
 )
+from omnisky.codec.spectrum import SpectrumCodec
 from omnisky.errors import BadValue, CorruptFile, MissingModality, UnknownLayout, UnknownModel
 from omnisky.observe.types import Observation, Scalars
 
@@ -81,6 +85,19 @@ def codecs(mock_all):
     made = {codec.name: codec for codec in fitted(plans, sample(plans, [mock_all]))}
     made["tok_z"] = replace(made["tok_z"], levels=redshift_grid(), kept=None)
     return made | {"catalog": fitted_catalog(sample_shapes([mock_all]))}
+
+
+@pytest.fixture(scope="module")
+def forty(codecs):
+    """Learned codecs too: tiny networks at random, one of images and one of spectra for two surveys each."""
+    image, spectrum = alive(IMAGE.build()), alive(SPECTRUM.build())
+    learned = (
+        *(ImageCodec(network=image, survey=survey) for survey in ("legacysurvey", "hsc")),
+        SpectrumCodec(network=spectrum),
+        SpectrumCodec(network=spectrum, survey="sdss", part="spectrum_sdss"),
+        FieldCodec(network=alive(FIELD.build())),
+    )
+    return codecs | {codec.name: codec for codec in learned}
 
 
 # --- the published layout ------------------------------------------------------------------------------------------
@@ -306,3 +323,47 @@ def test_no_codec_is_loaded_for_what_is_not_there(tmp_path):
 
 def test_a_repository_is_opened_once(monkeypatch):
     assert book._opened("some/other") is book._opened("some/other")
+
+
+# --- with the learned codecs ---------------------------------------------------------------------------------------
+
+
+def test_all_forty_are_encoded_from_the_mock_sky(tmp_path, forty, mock_all):
+    """Out of a folder as published, and saved again the same."""
+    save_codecs(forty, tmp_path)
+    opened = CodecBook(tmp_path)
+    assert set(opened) == set(DOMAINS) == set(forty)
+    assert opened["tok_image"].network is opened["tok_image_hsc"].network
+    seen = mock_all.take(slice(0, 3))
+    tokens = tokenize(seen, opened)
+    assert set(tokens) == set(DOMAINS)
+    for key, domain in DOMAINS.items():
+        assert torch.equal(tokens[key].values, forty[key].encode(seen)[key].values), key
+        ids = tokens[key].values
+        assert ids.shape == (3, domain.tokens) and 0 <= int(ids.min()) <= int(ids.max()) < domain.vocabulary
+    save_codecs({key: opened[key] for key in opened}, tmp_path / "again")
+    for folder in sorted((tmp_path / "codecs").iterdir()):
+        for file in ("config.json", "model.safetensors"):
+            assert (tmp_path / "again" / "codecs" / folder.name / file).read_bytes() == (folder / file).read_bytes()
+    again = detokenize(tokens, like=seen, codecs=opened)
+    assert {domain.part for domain in DOMAINS.values()} - {"place"} == set(again.parts)
+    assert again["image_hsc"].bands == seen["image_hsc"].bands
+    assert np.array_equal(again["spectrum_sdss"].wavelength_aa, seen["spectrum_sdss"].wavelength_aa, equal_nan=True)
+
+
+def test_a_survey_read_alone_is_found_under_its_plain_names(forty, mock_all):
+    """As its own reader calls them: "image" of HSC, "spectrum" of SDSS."""
+    alone = Observation.of("a", image=mock_all["image_hsc"].take([0]), spectrum=mock_all["spectrum_sdss"].take([0]))
+    tokens = tokenize(alone, forty)
+    assert set(tokens) == {"tok_image_hsc", "tok_spectrum_sdss"}
+    whole = tokenize(mock_all.take([0]), forty, only=tuple(tokens))
+    assert all(torch.equal(tokens[key].values, whole[key].values) for key in tokens)
+    assert set(detokenize(tokens, like=alone, codecs=forty).parts) == {"image", "spectrum"}
+
+
+def test_a_map_finds_its_neighbours_under_another_name(forty, mock_all):
+    parts = {f"{name}_legacysurvey": mock_all[name].take([0]) for name in ("segmentation", "neighbours")}
+    tokens = tokenize(Observation.of("a", **parts), forty)
+    assert set(tokens) == {"tok_segmap", "catalog"}
+    whole = tokenize(mock_all.take([0]), forty, only=["tok_segmap"])
+    assert torch.equal(tokens["tok_segmap"].values, whole["tok_segmap"].values)
