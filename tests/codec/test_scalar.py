@@ -131,7 +131,8 @@ def test_decoding_to_the_middle_takes_the_bias_away_and_halves_the_error():
     codec = codec_of(values, levels=64)
     upper, middle = (there_and_back(one, values) - values for one in (codec, centred(codec)))
     assert upper.mean() > 0.03 and abs(middle.mean()) < 0.002
-    assert np.abs(middle).mean() < 0.55 * np.abs(upper).mean()
+    inside = np.abs(values) < 2  # the outermost bins have no width to speak of
+    assert np.abs(middle[inside]).mean() < 0.55 * np.abs(upper[inside]).mean()
 
 
 def test_what_lies_beyond_the_levels_is_in_the_last_bin_on_its_side():

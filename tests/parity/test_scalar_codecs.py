@@ -47,7 +47,8 @@ def test_ids_are_the_recorded_ones_and_numbers_come_back_as_recorded(pack, kind)
     assert torch.equal(tokens["n"].values, pack["outputs"][f"{kind}_tokens"].long())
     said = torch.from_numpy(codec.decode(tokens)["scalars"].values)
     recorded = pack["outputs"][f"{kind}_decoded"]
-    assert torch.equal(said, recorded) if kind != "xp" else torch.allclose(said, recorded, rtol=1e-6)
+    exact = kind not in ("log", "xp")  # exp and sinh differ in their last bits from machine to machine
+    assert torch.equal(said, recorded) if exact else torch.allclose(said, recorded, rtol=1e-6)
 
 
 def test_the_grid_of_redshifts_is_the_recorded_one(pack):
@@ -58,7 +59,8 @@ def test_levels_are_the_quantiles_of_what_was_kept(pack):
     state = pack["state_dict"]["log"]
     kept = state["_quantizer._reservoir"].numpy()[:, None]
     levels = Sample(size=len(kept), priority=np.arange(len(kept), dtype=np.uint64), values=kept).levels()
-    assert torch.allclose(levels[0], state["_quantizer._index_to_val"], rtol=1e-6)
+    # Interpolated in another order than scipy's: 2e-5 where numbers cancel.
+    assert torch.allclose(levels[0], state["_quantizer._index_to_val"], rtol=1e-6, atol=5e-6)
 
 
 def test_the_catalogues_ids_are_the_recorded_ones(catalog):

@@ -164,10 +164,8 @@ def _hub_book(repository: str) -> CodecBook:
 
 def _found(key: str, book: Book, seen: Observation) -> str | None:
     """Where the observation has it; asks the table first, so that no codec is loaded in vain."""
-    if key in DOMAINS and (part := DOMAINS[key].found(seen)) is not None:
-        return part
-    if key in DOMAINS and isinstance(book, CodecBook):
-        return None
+    if key in DOMAINS:
+        return DOMAINS[key].found(seen)
     part = book[key].part
     return part if part in seen or part == PLACE else None
 
