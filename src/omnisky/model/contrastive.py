@@ -308,8 +308,9 @@ class Contrastive(nn.Module):
         if image.shape != spectrum.shape:
             raise ShapeMismatch("not pairs", saw=f"{tuple(image.shape)} images, {tuple(spectrum.shape)} spectra")
         image, spectrum = unit(image), unit(spectrum)
-        images, first = self.gather(image)
-        spectra, _ = self.gather(spectrum)
+        gather = self.gather if self.training else alone  # judged objects are the same on every rank
+        images, first = gather(image)
+        spectra, _ = gather(spectrum)
         own = torch.arange(len(image), device=image.device) + first
         among_spectra = F.cross_entropy(self.scale * image @ spectra.mT, own)
         among_images = F.cross_entropy(self.scale * spectrum @ images.mT, own)

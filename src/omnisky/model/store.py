@@ -31,6 +31,7 @@ from omnisky.model.baseline import (
 )
 from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
+from omnisky.model.first_clip import FirstClipConfig
 from omnisky.model.junction import Modality
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
 from omnisky.model.specformer import SpecformerConfig
@@ -49,6 +50,7 @@ KINDS: dict[str, type] = {
             ImageRegressorConfig,
             SpectrumRegressorConfig,
             PhotometryRegressorConfig,
+            FirstClipConfig,
         ),
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, MagnitudeTokens, Rings, Moments),
         *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
