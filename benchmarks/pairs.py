@@ -141,7 +141,7 @@ def embed(folder: Path, tower: str, objects: int, quick: bool, precision: str) -
 
     place, model, values = here(precision), built(tower, quick), told(tower, objects)
     lean = place.lean(model)
-    tokens = Tokens({model.config.name: Span(values, torch.zeros(values.shape[:2]))})
+    tokens = Tokens({model.config.name: Span(values, torch.zeros(values.shape[:2], dtype=torch.int64))})
 
     def call() -> Tensor:
         with torch.inference_mode(), place.autocast():

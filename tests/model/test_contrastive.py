@@ -133,7 +133,7 @@ def test_ranks_together_have_the_loss_and_the_gradients_of_one():
 
 def test_what_is_judged_is_judged_alone():
     """Held-out objects are the same on every rank: gathered, each would be its own rival."""
-    model, image, spectrum = pairs.clip(), torch.randn(6, 8), torch.randn(6, 8)
+    model, image, spectrum = pairs.clip(learns_scale=False), torch.randn(6, 8), torch.randn(6, 8)
     want = model.eval().contrast(image, spectrum)
     model.gather = lambda rows: (torch.cat([rows, rows]), 0)
     assert torch.equal(model.contrast(image, spectrum), want)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from omnisky.codec.patch import RasterPatches, SpectralSections
-from omnisky.codec.tokens import Tokens, encode_all
+from omnisky.codec.tokens import Span, Tokens, encode_all
 from omnisky.embed import embed
 from omnisky.errors import BadValue, MissingModality, ShapeMismatch
 from omnisky.model import store
@@ -46,7 +46,7 @@ def test_the_convolutions_are_as_written():
     built = CONVOLUTIONS.build(0)
     assert sum(p.numel() for p in built.parameters()) == convolutions + 128 + 256 + 512 + perceptron
     flux = torch.randn(2, 1, 7781)
-    tokens = Tokens({"flux": told(2)["flux"].__class__(flux, torch.zeros(2, 1))})
+    tokens = Tokens({"flux": Span(flux, torch.zeros(2, 1, 1))})
     assert built.predict(tokens).shape == (2, 128)
 
 
