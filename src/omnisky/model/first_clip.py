@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from omnisky.codec.tokens import Codec, Tokens
+from omnisky.codec.tokens import Tokens
 from omnisky.errors import BadValue
 from omnisky.model.baseline import SpectrumRegressorConfig
-from omnisky.model.contrastive import HIGHEST, Contrastive, EncoderTower, Gather, Read, alone
+from omnisky.model.contrastive import HIGHEST, EncoderTower, Pairs, Read
 from omnisky.model.resnet import MomentumEncoderConfig
 
 CONVOLUTIONS = SpectrumRegressorConfig(answers=128, channels=(128, 256, 512), kernels=(5, 11, 21), hidden=256)
@@ -54,14 +54,16 @@ class ProjectedImage(EncoderTower):
 class ProjectedSpectrum(nn.Module):
     """Convolutions and attention, and a linear layer; all of it learns."""
 
-    standing = None
-    """what does not learn"""
-
     def __init__(self, config: SpectrumRegressorConfig, width: int, seed: int | None) -> None:
         super().__init__()
         self.config = config
         self.backbone = config.build(seed)
         self.projection = nn.Linear(config.answers, width)
+
+    @property
+    def standing(self) -> None:
+        """All of it learns."""
+        return None
 
     def read(self, tokens: Tokens) -> Read:
         """One state: what the convolutions say."""
@@ -72,16 +74,14 @@ class ProjectedSpectrum(nn.Module):
         return self.projection(self.read(tokens).states[:, 0])
 
 
-class FirstClip(Contrastive):
+class FirstClip(Pairs):
     """Images and spectra as neighbours; the loss is AstroCLIP's."""
 
     def __init__(self, config: FirstClipConfig, seed: int | None = None) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         if not 0 < config.scale <= HIGHEST:
             raise BadValue("scale", saw=config.scale, want=f"above 0, up to {HIGHEST:g}")
         self.config = config
-        self.codecs: tuple[Codec, ...] = ()
-        self.gather: Gather = alone
         with torch.random.fork_rng():
             torch.manual_seed(0 if seed is None else seed)
             self.image = ProjectedImage(config.image, config.width, seed)
