@@ -78,12 +78,8 @@ def test_claims_are_differences_with_errors(found):
     want = by_name["image", "aligned, zero-shot"].scores[0].value
     want -= by_name["image", "AstroDINO alone, zero-shot"].scores[0].value
     assert raised.value == pytest.approx(want)
-    worse = {
-        key: replace(line, said=line.said * 0 + 9) for key, line in by_name.items() if key[1].startswith("aligned")
-    }
-    claims = astroclip.judge(
-        {**by_name, **worse}, table.across, np.random.default_rng(0).normal(size=(table.tested, 5))
-    )
+    worse = {key: replace(line, said=line.said * 0 + 9) for key, line in by_name.items() if key[1].startswith("aligned")}
+    claims = astroclip.judge({**by_name, **worse}, table.across, np.random.default_rng(0).normal(size=(table.tested, 5)))
     assert [claim.holds for claim in claims[:3]] == [False] * 3
 
 

@@ -98,9 +98,7 @@ def measure(pairs: Pairs, trained: Trained, folder: Path, watch: Watch) -> Table
         ("image", "aligned"): vectors(folder / "image-aligned.parquet", trained.aligned, pairs, "image"),
         ("image", "AstroDINO alone"): vectors(folder / "image-alone.parquet", trained.image, pairs, "image"),
         ("spectrum", "aligned"): vectors(folder / "spectrum-aligned.parquet", trained.aligned, pairs, "spectrum"),
-        ("spectrum", "SpecFormer alone"): vectors(
-            folder / "spectrum-alone.parquet", trained.spectrum, pairs, "spectrum"
-        ),
+        ("spectrum", "SpecFormer alone"): vectors(folder / "spectrum-alone.parquet", trained.spectrum, pairs, "spectrum"),
     }
     lines = []
     for (source, name), embedding in looks.items():

@@ -47,9 +47,7 @@ def properties(
                 axes.text(1.04, place[i], f"{value[i, column]:.2f}", color=ink, size=7.5, va="center_baseline")
             axes.set(xlim=(0, 1.22), ylim=(place[-1] - 0.6, 0.6), title=name)
             axes.set_xticks([0, 0.5, 1.0])
-            axes.set_yticks(
-                place, [fitted(m, left - 0.2, 8.5, 1) for m in methods] if not column else [""] * len(place)
-            )
+            axes.set_yticks(place, [fitted(m, left - 0.2, 8.5, 1) for m in methods] if not column else [""] * len(place))
             axes.tick_params(axis="y", length=0, pad=6)
             axes.spines["left"].set_visible(False)
             for label, method in zip(axes.get_yticklabels(), methods, strict=True):
