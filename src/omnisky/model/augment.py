@@ -23,8 +23,6 @@ from omnisky.errors import BadValue, ShapeMismatch, TooSmall
 
 TRUNCATE = 4.0
 """σ at which a blur's kernel ends, as in scipy.ndimage"""
-PIECE = 4
-"""objects whose views are made at a time: what a view goes through then stays in a processor's own memory"""
 
 
 # --- what can be done to images ----------------------------------------------------------------------------------
@@ -308,15 +306,10 @@ class MultiCrop:
 
     def crops(self, images: Float[Tensor, "object band height width"], draw: torch.Generator | None = None) -> Crops:
         """Views of raw flux. Raises TooSmall."""
-        n, bands = images.shape[:2]
-        large = images.new_empty(2, n, bands, self.first.size, self.first.size)
-        small = images.new_empty(self.small_views, n, bands, self.small.size, self.small.size)
-        for start in range(0, n, PIECE):
-            some = slice(start, start + PIECE)
-            for view, into in ((self.first, large[:1]), (self.second, large[1:]), (self.small, small)):
-                seen = view.take(images[some], self.weather, draw, times=len(into))
-                into[:, some] = self.stretch.forward(seen).view(len(into), -1, *seen.shape[1:])
-        return Crops(large.flatten(0, 1), small.flatten(0, 1))
+        first = self.first.take(images, self.weather, draw)
+        second = self.second.take(images, self.weather, draw)
+        small = self.small.take(images, self.weather, draw, times=self.small_views)
+        return Crops(self.stretch.forward(torch.cat([first, second])), self.stretch.forward(small))
 
 
 PAPER = MultiCrop()
