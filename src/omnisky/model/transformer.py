@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnisky.errors import BadValue
-from omnisky.model.activation import ACTIVATIONS, bent, straight
+from omnisky.model.activation import ACTIVATIONS, bent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +109,11 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, attend: Tensor | None = None, causal: bool = False, cache: KeyValues | None = None
     ) -> Tensor:
-        q, k, v = straight(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.norm_query(q), self.norm_key(k)
         if cache is not None:
             k, v = cache.extend(k, v)
-        seen = _mix(q, k, v, attend, causal and q.shape[2] > 1, self.dropout if self.training else 0.0)
-        return straight(self.out, seen)
+        return self.out(_mix(q, k, v, attend, causal and q.shape[2] > 1, self.dropout if self.training else 0.0))
 
 
 class CrossAttention(nn.Module):
@@ -148,11 +147,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inside = bent(self.up, self.activation, x)
-        return straight(self.down, inside if self.gate is None else inside * self.gate(x))
+        return self.down(inside if self.gate is None else inside * self.gate(x))
 
 
 class Branch(nn.Module):
-    """What happens to a branch as it joins the residual stream: dropout, drop-path, LayerScale."""
+    """What happens to a branch before it joins the residual stream: dropout, LayerScale, drop-path."""
 
     def __init__(self, config: CoreConfig) -> None:
         super().__init__()
@@ -162,10 +161,12 @@ class Branch(nn.Module):
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         if self.training and self.dropout:
             branch = F.dropout(branch, self.dropout)
+        if self.scale is not None:
+            branch = branch * self.scale
         if self.training and self.drop_path:
             kept = torch.rand(len(x), 1, 1, device=x.device) >= self.drop_path
             branch = branch * kept / (1 - self.drop_path)
-        return x + branch if self.scale is None else torch.addcmul(x, branch, self.scale)
+        return x + branch
 
 
 class Block(nn.Module):
