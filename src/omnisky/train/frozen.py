@@ -30,7 +30,7 @@ from omnisky.codec.stored import StoredStates, StoredTokens, bits
 from omnisky.codec.tokens import encode_all
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceError, StorageError
 from omnisky.model import store
-from omnisky.model.contrastive import Contrastive, Read, stored
+from omnisky.model.contrastive import Pairs, Read, stored
 from omnisky.observe.loader import Source
 from omnisky.observe.types import Observation
 from omnisky.storage import atomic
@@ -60,7 +60,7 @@ def align(
     """
     folder = Path(folder)
     model = run.model.build(run.seed)
-    if not isinstance(model, Contrastive):
+    if not isinstance(model, Pairs):
         raise BadValue(run.name, saw=type(model).__name__, want="a run of ContrastiveConfig")
     fit(model, towers)
     model.codecs = run.codecs
@@ -72,7 +72,7 @@ def align(
     return trained
 
 
-def fit(model: Contrastive, towers: Mapping[str, nn.Module]) -> None:
+def fit(model: Pairs, towers: Mapping[str, nn.Module]) -> None:
     """Put trained backbones under the heads. Raises BadValue, UnknownLayout."""
     if sorted(towers) != sorted(PARTS):
         raise BadValue("towers", saw=tuple(towers), want=PARTS)
@@ -80,14 +80,14 @@ def fit(model: Contrastive, towers: Mapping[str, nn.Module]) -> None:
         store.fill(getattr(model, part).backbone, tower.state_dict(), f"the {part} tower")
 
 
-def stored_codecs(model: Contrastive) -> tuple[StoredTokens, ...]:
+def stored_codecs(model: Pairs) -> tuple[StoredTokens, ...]:
     """What reads the kept states of both towers."""
     names = {part: getattr(model, part).config.name for part in PARTS}
     return tuple(StoredTokens(name=stored(names[part]), part=f"{part}_states") for part in PARTS)
 
 
 def keep_states(
-    model: Contrastive,
+    model: Pairs,
     seen: Observation | Source,
     folder: str | Path,
     *,
@@ -204,7 +204,7 @@ def _opened(folder: Path, done: _Done) -> Observation:
     return Observation.of(ids, ra, dec, **parts)
 
 
-def _stamp(model: Contrastive, objects: int, precision: str) -> dict[str, Any]:
+def _stamp(model: Pairs, objects: int, precision: str) -> dict[str, Any]:
     """The heads may change, nothing else."""
     seal = blake2b(digest_size=8)
     for part in PARTS:
