@@ -15,3 +15,15 @@ def test_bent_is_the_activation_of_the_product(name, bias):
     with torch.inference_mode():
         torch.testing.assert_close(bent(linear, name, x), plain, atol=2e-6, rtol=1e-5)
     assert bent(linear, name, x).requires_grad
+
+
+def test_a_linear_of_another_kind_is_left_alone():
+    """What a subclass adds is not in its `weight`."""
+
+    class Twice(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    linear, x = Twice(7, 9), torch.randn(4, 7)
+    with torch.inference_mode():
+        assert torch.equal(bent(linear, "gelu", x), ACTIVATIONS["gelu"](linear(x)))

@@ -117,7 +117,7 @@ def test_the_scale_learns_and_keeps_its_bound():
 
 def test_ranks_together_have_the_loss_and_the_gradients_of_one():
     """Two ranks of three pairs, the gather played by a tensor that holds everybody's rows."""
-    model = pairs.clip()
+    model = pairs.clip().train()
     image, spectrum = torch.randn(6, 8, requires_grad=True), torch.randn(6, 8, requires_grad=True)
     whole = model.contrast(image, spectrum)
     want = torch.autograd.grad(whole, (image, spectrum))
@@ -129,6 +129,15 @@ def test_ranks_together_have_the_loss_and_the_gradients_of_one():
     got = torch.autograd.grad(total, (image, spectrum))
     assert float(total.detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got, strict=True))
+
+
+def test_what_is_judged_is_judged_alone():
+    """Held-out objects are the same on every rank: gathered, each would be its own rival."""
+    model, image, spectrum = pairs.clip(learns_scale=False), torch.randn(6, 8), torch.randn(6, 8)
+    want = model.eval().contrast(image, spectrum)
+    model.gather = lambda rows: (torch.cat([rows, rows]), 0)
+    assert torch.equal(model.contrast(image, spectrum), want)
+    assert float(model.train().contrast(image, spectrum)) > float(want)
 
 
 def test_fifty_steps_lower_the_loss_and_move_the_heads_alone():

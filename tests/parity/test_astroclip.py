@@ -322,10 +322,16 @@ def test_photometry(pack):
         assert close(model.predict(Tokens({"photometry": Span(x, x)})), case["mlp"])
 
 
-def test_resnet18_has_torchvisions_shapes(pack):
+def test_resnet18_is_torchvisions(pack):
+    """Tensor by tensor: each of their names has one of ours, of the same shape, and none is left over."""
     from omnisky.model.baseline import ImageRegressorConfig
+    from omnisky.model.port_astroclip import TABLES
+    from omnisky.model.rename import renamed
 
     shapes = part(pack, "baselines", "resnet18_shapes")
+    table = {key.removeprefix("encoder_q."): name for key, name in TABLES["resnet50"].items() if ".fc." not in key}
+    table |= {"fc.{w}": "answers.{w}"}
     with torch.device("meta"):
         ours = ImageRegressorConfig(answers=4).build().state_dict()
-    assert sorted(tuple(w.shape) for w in ours.values()) == sorted(tuple(shape) for shape in shapes.values())
+    named = {renamed(key.removeprefix("resnet."), table): tuple(shape) for key, shape in shapes.items()}
+    assert named == {name: tuple(weight.shape) for name, weight in ours.items()}

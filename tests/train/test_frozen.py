@@ -13,6 +13,7 @@ from omnisky.codec.tokens import Tokens, encode_all
 from omnisky.embed import embed
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceError, StorageError
 from omnisky.model import store
+from omnisky.model.contrastive import Contrastive
 from omnisky.train import frozen
 from omnisky.train.config import Run
 from omnisky.train.frozen import align, keep_states, stored_codecs
@@ -224,36 +225,48 @@ def test_stored_tokens_go_back_to_a_table(tmp_path):
 # --- several ranks -----------------------------------------------------------------------------------------------
 
 
+def learning() -> Contrastive:
+    """Both towers and both heads learn, and nothing is drawn."""
+    pool = replace(pairs.POOL, dropout=0.0)
+    return pairs.clip(
+        image=replace(pairs.CLIP.image, frozen=False, pool=pool),
+        spectrum=replace(pairs.CLIP.spectrum, frozen=False, pool=pool),
+    ).train()
+
+
 def _rank(rank: int, folder: str) -> None:
+    """Three of six pairs."""
     import torch.distributed as dist
 
     from omnisky.train.devices import here
 
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    model = pairs.clip()
-    model.gather = here().gather
-    draw = torch.Generator().manual_seed(4)
-    image, spectrum = torch.randn(6, 8, generator=draw), torch.randn(6, 8, generator=draw)
-    mine = slice(rank * 3, rank * 3 + 3)
-    image, spectrum = image[mine].requires_grad_(), spectrum[mine].requires_grad_()
-    loss = model.contrast(image, spectrum)
+    model, place = learning(), here()
+    model.gather = place.gather
+    loss = model.loss(encode_all(model.codecs, pairs.sky(6)).take(slice(rank * 3, rank * 3 + 3)))
     loss.backward()
-    torch.save((loss.detach(), image.grad, spectrum.grad), f"{folder}/{rank}.pt")
+    place.average(model)
+    torch.save((loss.detach(), {name: p.grad for name, p in model.named_parameters()}), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
-def test_two_processes_contrast_among_all_pairs(tmp_path):
-    """Mean loss and gradients are those of the whole batch in one process."""
+def test_two_processes_learn_what_one_would_of_the_whole_batch(tmp_path):
+    """The mean loss, and on both ranks the gradient of every parameter: towers, heads and scale."""
     torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
-    said = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    draw = torch.Generator().manual_seed(4)
-    image, spectrum = (torch.randn(6, 8, generator=draw).requires_grad_() for _ in range(2))
-    loss = pairs.clip().contrast(image, spectrum)
+    (first, gradients), (second, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    model = learning()
+    loss = model.loss(encode_all(model.codecs, pairs.sky(6)))
     loss.backward()
-    assert float(said[0][0] + said[1][0]) / 2 == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert torch.allclose(torch.cat([one[1] for one in said]) / 2, image.grad, atol=1e-6)
-    assert torch.allclose(torch.cat([one[2] for one in said]) / 2, spectrum.grad, atol=1e-6)
+    assert float(first + second) / 2 == pytest.approx(float(loss.detach()), rel=1e-5)
+    want = {name: p.grad for name, p in model.named_parameters()}
+    largest = max(float(grad.abs().max()) for grad in want.values() if grad is not None)
+    assert float(want["log_scale"].abs()) > 0 and largest > 0
+    for name, grad in want.items():
+        assert (grad is None) == (gradients[name] is None) == (others[name] is None)
+        if grad is not None:
+            assert torch.equal(gradients[name], others[name])
+            torch.testing.assert_close(gradients[name], grad, rtol=1e-4, atol=1e-6 * largest)
 
 
 def test_a_tower_that_learns_keeps_no_states_and_moves(tmp_path):

@@ -6,6 +6,7 @@ grid are laid on the model's, and pixels that are not good, or whose ivar is 0, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -136,15 +137,17 @@ class OverlappingSections:
         return seen | {self.part: Spectrum(flux=flux.numpy(), wavelength_aa=wave, good=(count > 0).numpy())}
 
     def _lay(self, spectrum: Spectrum, there: Bool[Tensor, " object"]) -> Laid:
-        demand_increasing(spectrum)
         on_grid = self._on_grid(spectrum)
+        if not on_grid:  # the grid increases, and so does what lies on it
+            demand_increasing(spectrum)
         if self.heedless:
             if not on_grid:
                 saw = f"{spectrum.flux.shape[1]} pixels, {_span(spectrum)}"
                 want = f"{self.grid.pixels} pixels, {self.grid.first_aa:g} … every {self.grid.step_aa:g} Å"
                 hint = "heedless=False lays other grids on this one"
                 raise ShapeMismatch("published SpecFormer reads one grid", saw=saw, want=want, hint=hint)
-            flux = torch.from_numpy(np.where(spectrum.there()[:, None], spectrum.flux, 0)).float()
+            seen = spectrum.flux if bool(there.all()) else np.where(spectrum.there()[:, None], spectrum.flux, 0)
+            flux = torch.from_numpy(np.ascontiguousarray(seen)).float()
             _demand_finite(flux, hint="heedless=False, with those pixels `good=` False")
             return Laid(flux, None, None)
         laid = _heeded(spectrum)
@@ -157,8 +160,8 @@ class OverlappingSections:
         """Within a twentieth of a pixel, all of it."""
         if spectrum.flux.shape[1] != self.grid.pixels:
             return False
-        away = np.abs(spectrum.wavelength_aa[spectrum.there()] - self.grid.wavelength_aa())
-        return bool((away < self.grid.step_aa / 20).all())  # False for NaN
+        away = _there(spectrum) - self.grid.wavelength_aa()
+        return bool(np.abs(away, out=away).max(initial=0.0) < self.grid.step_aa / 20)  # False for NaN
 
     def _cut(self, x: Shaped[Tensor, "object wave"]) -> Shaped[Tensor, "object token size"]:
         return x.unfold(1, self.size, self.step)[:, : self.sections]
@@ -185,12 +188,13 @@ class OverlappingSections:
 
 def _moments(laid: Laid, least: float) -> tuple[Float[Tensor, "object 1"], Float[Tensor, "object 1"]]:
     """Mean and unbiased spread over good pixels, the spread at least `least`."""
-    # One formula for both, so that no spectrum's numbers hang on whether a neighbour has bad pixels.
-    good = torch.ones(1, laid.flux.shape[1], dtype=torch.bool) if laid.good is None else laid.good
-    count = good.sum(1, keepdim=True)
-    mean = (laid.flux * good).sum(1, keepdim=True) / count.clamp(min=1)
-    away = ((laid.flux - mean) * good).square().sum(1, keepdim=True)
-    std = (away / (count - 1).clamp(min=1)).sqrt()
+    # One formula for both, so that no spectrum's numbers hang on whether a neighbour has bad pixels: factors of 1 alone
+    # are left out.
+    flux, good = laid.flux, laid.good
+    count = torch.tensor([[flux.shape[1]]]) if good is None else good.sum(1, keepdim=True)
+    mean = (flux if good is None else flux * good).sum(1, keepdim=True) / count.clamp(min=1)
+    away = flux - mean if good is None else (flux - mean) * good
+    std = (away.square_().sum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     return mean, std.clamp(min=least)
 
 
@@ -268,7 +272,7 @@ def _heeded(spectrum: Spectrum) -> Laid:
 
 
 def _demand_finite(flux: Float[Tensor, "object wave"], hint: str) -> None:
-    if not bool(torch.isfinite(flux).all()):
+    if not math.isfinite(float(flux.sum())) and not bool(torch.isfinite(flux).all()):  # one pass where all is well
         bad = int((~torch.isfinite(flux)).any(1).sum())
         raise BadPixels(f"NaN or infinite flux in {bad} of {len(flux)} spectra", hint=hint)
 
@@ -287,7 +291,7 @@ def _demand_some(laid: Laid, there: Bool[Tensor, " object"], grid: Grid) -> None
 
 
 def demand_increasing(spectrum: Spectrum) -> None:
-    wave = spectrum.wavelength_aa[spectrum.there()]
+    wave = _there(spectrum)
     if wave.shape[1] < 2:
         raise TooSmall(saw=f"a spectrum of {wave.shape[1]} pixels", want="at least 2")
     there = np.isfinite(wave)
@@ -304,6 +308,12 @@ def demand_increasing(spectrum: Spectrum) -> None:
             want="Å, from blue to red, none twice",
             hint="order = np.argsort(wavelength_aa); the same order for flux, ivar and good",
         )
+
+
+def _there(spectrum: Spectrum) -> Float[np.ndarray, "some wave"]:
+    """Wavelengths of the spectra there are."""
+    there = spectrum.there()
+    return spectrum.wavelength_aa if there.all() else spectrum.wavelength_aa[there]
 
 
 def _span(spectrum: Spectrum) -> str:

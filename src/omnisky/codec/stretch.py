@@ -58,8 +58,8 @@ class LegacyColours:
     softness: float = 20.0
 
     def forward(self, flux: Float[Tensor, "object band height width"]) -> Float[Tensor, "object band height width"]:
-        x = (flux * _column(self.scale, flux)).add_(self.lift)
-        return (x * _compression(x, self.softness)).clamp_(0, 1)
+        x = torch.addcmul(flux.new_tensor(self.lift), flux, _column(self.scale, flux))
+        return x.mul_(_compression(x, self.softness)).clamp_(0, 1)
 
     def inverse(self, value: Float[Tensor, "object band height width"]) -> Float[Tensor, "object band height width"]:
         """The flux, where nothing was clipped; a band clipped at 0 comes back as its threshold, −lift/scale."""
@@ -102,7 +102,7 @@ def _compression(x: Tensor, softness: float) -> Tensor:
     for band in others:
         u.add_(band.clamp(min=0))
     u.mul_(softness / x.shape[-3]).clamp_(min=softness * TINY)
-    return (u * u).add_(1).sqrt_().add_(u).log_().div_(u).mul_(softness**0.5).unsqueeze(-3)
+    return torch.addcmul(u.new_ones(()), u, u).sqrt_().add_(u).log_().div_(u).mul_(softness**0.5).unsqueeze(-3)
 
 
 Stretch = Linear | Asinh | LegacyColours

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -265,20 +265,34 @@ class ContrastiveConfig:
         return Contrastive(self, seed)
 
 
-class Contrastive(nn.Module):
-    """Two towers, image and spectrum."""
+@runtime_checkable
+class Reader(Protocol):
+    """Tokens of one kind → one vector: `Tower`, `EncoderTower`, those of `first_clip`."""
 
-    def __init__(self, config: ContrastiveConfig, seed: int | None = None) -> None:
+    config: Any
+    """its `name` is that of the span it reads"""
+
+    @property
+    def standing(self) -> nn.Module | None:
+        """What does not learn."""
+
+    def read(self, tokens: Tokens) -> Read:
+        """The states that the head reads."""
+
+    def project(self, tokens: Tokens) -> Float[Tensor, "object width"]:
+        """The vector of each object, of any length."""
+
+
+class Pairs(nn.Module):
+    """Two towers, image and spectrum, and the loss that brings them together."""
+
+    image: Reader
+    spectrum: Reader
+
+    def __init__(self) -> None:
         super().__init__()
-        self.config = config
         self.codecs: tuple[Codec, ...] = ()
         self.gather: Gather = alone
-        if isinstance(config.image, MomentumEncoderConfig):
-            self.image: Tower | EncoderTower = EncoderTower(config.image, seed)
-        else:
-            self.image = config.image.build(seed)
-        self.spectrum = config.spectrum.build(None if seed is None else seed + 2)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale))) if config.learns_scale else None
 
     @property
     def centre(self) -> None:
@@ -293,9 +307,7 @@ class Contrastive(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """What cosines are multiplied by: 1 / temperature."""
-        if self.log_scale is None:
-            return torch.tensor(self.config.scale)
-        return self.log_scale.clamp(max=math.log(HIGHEST)).exp()
+        raise NotImplementedError
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """Of pairs: row i of the images and row i of the spectra are the same object. Raises MissingModality."""
@@ -308,14 +320,15 @@ class Contrastive(nn.Module):
         if image.shape != spectrum.shape:
             raise ShapeMismatch("not pairs", saw=f"{tuple(image.shape)} images, {tuple(spectrum.shape)} spectra")
         image, spectrum = unit(image), unit(spectrum)
-        images, first = self.gather(image)
-        spectra, _ = self.gather(spectrum)
+        gather = self.gather if self.training else alone  # judged objects are the same on every rank
+        images, first = gather(image)
+        spectra, _ = gather(spectrum)
         own = torch.arange(len(image), device=image.device) + first
         among_spectra = F.cross_entropy(self.scale * image @ spectra.mT, own)
         among_images = F.cross_entropy(self.scale * spectrum @ images.mT, own)
         return (among_spectra + among_images) / 2
 
-    def tower(self, tokens: Tokens) -> Tower | EncoderTower:
+    def tower(self, tokens: Tokens) -> Reader:
         """The one tower that these tokens are for. Raises MissingModality, BadValue where they are for both."""
         towers = {tower.config.name: tower for tower in (self.image, self.spectrum)}
         found = [name for name in towers if name in tokens.spans or stored(name) in tokens.spans]
@@ -337,6 +350,30 @@ class Contrastive(nn.Module):
         if blocks is not None:
             raise BadValue("blocks", saw=blocks, want="None")
         return self.tower(tokens).read(tokens).states
+
+
+class Contrastive(Pairs):
+    """AstroCLIP."""
+
+    image: Tower | EncoderTower
+    spectrum: Tower
+
+    def __init__(self, config: ContrastiveConfig, seed: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        if isinstance(config.image, MomentumEncoderConfig):
+            self.image = EncoderTower(config.image, seed)
+        else:
+            self.image = config.image.build(seed)
+        self.spectrum = config.spectrum.build(None if seed is None else seed + 2)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale))) if config.learns_scale else None
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """What cosines are multiplied by: 1 / temperature."""
+        if self.log_scale is None:
+            return torch.tensor(self.config.scale)
+        return self.log_scale.clamp(max=math.log(HIGHEST)).exp()
 
 
 def unit(vectors: Float[Tensor, "object width"]) -> Float[Tensor, "object width"]:

@@ -38,6 +38,7 @@ from omnisky.model.baseline import (
 from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
 from omnisky.model.deal import AionRule, DirichletRule, PerLogit, PerModality, PerToken
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
+from omnisky.model.first_clip import FirstClipConfig
 from omnisky.model.junction import Modality
 from omnisky.model.masked import AnyToAnyConfig
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
@@ -57,6 +58,7 @@ KINDS: dict[str, type] = {
             ImageRegressorConfig,
             SpectrumRegressorConfig,
             PhotometryRegressorConfig,
+            FirstClipConfig,
         ),
         *(RasterPatches, SpiralPatches, SpectralSections, ScalarTokens, ClassIds, MagnitudeTokens, Rings, Moments),
         *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),

@@ -16,6 +16,7 @@ from omnisky.codec.stretch import LegacyColours
 from omnisky.codec.tokens import Codec
 from omnisky.model.baseline import ImageRegressorConfig, PhotometryRegressorConfig, SpectrumRegressorConfig
 from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
+from omnisky.model.first_clip import FirstClipConfig
 from omnisky.model.resnet import MomentumEncoderConfig
 from omnisky.model.specformer import SpecformerConfig
 from omnisky.model.transformer import CoreConfig
@@ -129,6 +130,25 @@ def astroclip_v1() -> Run:
     )
 
 
+def astroclip_first() -> Run:
+    """The module that version 1 began with: convolutions on spectra, a linear layer after each network.
+
+    Its image network stands still, so `train` wants `start=`, a model with Stein's weights in place. What is not known
+    of this training is as in `astroclip_v1`.
+    """
+    flux = SpectralSections(size=7781, standardised=False, name="flux")
+    return Run(
+        name="astroclip-first",
+        model=FirstClipConfig(),
+        codecs=(RasterPatches(patch_size=1, bands=COLOUR_BANDS, side=96, name="pixels"), flux),
+        steps=50_000,
+        batch=1024,
+        optim=AdamW(peak=5e-4, warmup=0, floor=1.0, weight_decay=0.0, betas=(0.9, 0.999)),
+        judge_every=500,
+        save_every=500,
+    )
+
+
 def astroclip_mini() -> Run:
     """Small heads on `specformer-mini` and `astrodino-mini`, of which the image's learns on; 5.9M parameters in all."""
     pool = PoolConfig(inside=192, width=128)
@@ -199,6 +219,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "specformer-mini": specformer_mini,
     "astroclip": astroclip,
     "astroclip-v1": astroclip_v1,
+    "astroclip-first": astroclip_first,
     "astroclip-mini": astroclip_mini,
     "resnet18": resnet18,
     "conv-attention": conv_attention,

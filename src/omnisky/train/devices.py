@@ -54,15 +54,27 @@ class Place:
 
         Alone, or where torch.distributed was not set up, just these.
         """
-        if not (dist.is_available() and dist.is_initialized()):
+        if not _together():
             return rows, 0
         return _Gathered.apply(rows), dist.get_rank() * len(rows)
+
+    def average(self, model: nn.Module) -> None:
+        """Gradients become the mean over all ranks. Alone, or where torch.distributed was not set up, nothing."""
+        if _together():
+            for p in model.parameters():
+                if p.grad is not None:
+                    dist.all_reduce(p.grad)
+                    p.grad.div_(dist.get_world_size())
 
     def autocast(self) -> AbstractContextManager:
         """Matrix products in `precision`, weights and sums in float32."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 class _Gathered(torch.autograd.Function):

@@ -31,7 +31,7 @@ from omnisky.codec.stored import StoredStates, StoredTokens, bits
 from omnisky.codec.tokens import encode_all
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceError, StorageError
 from omnisky.model import store
-from omnisky.model.contrastive import Contrastive, Read, stored
+from omnisky.model.contrastive import Pairs, Read, stored
 from omnisky.observe.loader import Source
 from omnisky.observe.types import Observation
 from omnisky.storage import atomic
@@ -62,7 +62,7 @@ def align(
     """
     folder = Path(folder)
     model = run.model.build(run.seed)
-    if not isinstance(model, Contrastive):
+    if not isinstance(model, Pairs):
         raise BadValue(run.name, saw=type(model).__name__, want="a run of ContrastiveConfig")
     fit(model, towers)
     model.codecs = run.codecs
@@ -75,7 +75,7 @@ def align(
     return trained
 
 
-def fit(model: Contrastive, towers: Mapping[str, nn.Module]) -> None:
+def fit(model: Pairs, towers: Mapping[str, nn.Module]) -> None:
     """Put trained backbones under the heads. Raises BadValue, UnknownLayout."""
     if sorted(towers) != sorted(PARTS):
         raise BadValue("towers", saw=tuple(towers), want=PARTS)
@@ -83,7 +83,7 @@ def fit(model: Contrastive, towers: Mapping[str, nn.Module]) -> None:
         store.fill(getattr(model, part).backbone, tower.state_dict(), f"the {part} tower")
 
 
-def standing(model: Contrastive) -> tuple[str, ...]:
+def standing(model: Pairs) -> tuple[str, ...]:
     """The parts whose towers do not learn. Raises BadValue where there is none."""
     found = tuple(part for part in PARTS if getattr(model, part).standing is not None)
     if not found:
@@ -111,14 +111,14 @@ class Beside:
         return Observation(self.states.object_id, self.states.ra, self.states.dec)
 
 
-def stored_codecs(model: Contrastive) -> tuple[StoredTokens, ...]:
+def stored_codecs(model: Pairs) -> tuple[StoredTokens, ...]:
     """What reads the kept states of the towers that stand still."""
     names = {part: getattr(model, part).config.name for part in PARTS}
     return tuple(StoredTokens(name=stored(names[part]), part=f"{part}_states") for part in standing(model))
 
 
 def keep_states(
-    model: Contrastive,
+    model: Pairs,
     seen: Observation | Source,
     folder: str | Path,
     *,
@@ -235,7 +235,7 @@ def _opened(folder: Path, done: _Done) -> Observation:
     return Observation.of(ids, ra, dec, **parts)
 
 
-def _stamp(model: Contrastive, objects: int, precision: str) -> dict[str, Any]:
+def _stamp(model: Pairs, objects: int, precision: str) -> dict[str, Any]:
     """The heads may change, nothing else."""
     seal = blake2b(digest_size=8)
     for part in standing(model):

@@ -163,6 +163,7 @@ def _step(learner: Learner, seen: Observation) -> Progress:
     with learner.place.drawing(seed):
         draw = torch.Generator().manual_seed(seed)
         loss = _accumulate(learner, encode_all(run.codecs, seen).to(learner.place.device), draw)
+    learner.place.average(learner.model)
     norm = run.optim.shorten(learner.model)
     if not math.isfinite(loss + norm):  # a finite loss may have a gradient that is not
         raise NonFiniteLoss(

@@ -1,0 +1,347 @@
+"""AstroCLIP: its towers, its alignment and its tokens of spectra, each beside a plain statement of the same in PyTorch.
+
+The plain towers are what one writes down first: softmax(q·kᵀ/√d)·v as two products, nn.Linear, nn.GELU, nn.LayerNorm,
+one operation after the other, with our weights under nn's names. An alignment step on kept states stands beside the
+same step through both towers. Sections of spectra stand beside one slice a section, as the published code cuts them.
+Both sides have the same weights and inputs, and their answers agree to rounding, or it fails.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import harness
+from benchmarks.harness import Comparison, Job, Worker, versions_here
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from omnisky.model.contrastive import Contrastive
+    from omnisky.model.transformer import CoreConfig
+    from omnisky.observe.types import Observation
+
+OBJECTS = {"specformer": 2, "astrodino": 4}
+TOKENS = {"specformer": 778, "astrodino": 145}
+PAIRS, SPECTRA = 16, 64
+ASKED = {"fp32": (1.5, 2e-5), "bf16": (4.0, 0.05)}
+"""precision of ours → the ratio asked for over theirs in fp32, and how far answers may be apart"""
+
+
+def comparisons(quick: bool = False) -> Iterator[Comparison]:
+    """`quick` ones have towers of two blocks and prove only that everything runs."""
+    for tower, objects in OBJECTS.items():
+        given = {"tower": tower, "objects": objects, "quick": quick}
+        for precision, (target, agree) in ASKED.items():
+            yield Comparison(
+                name=f"pairs/{tower}-{precision}-over-plain-fp32",
+                ours=Job("ours", "embed", given | {"precision": precision}),
+                theirs=Job("plain", "plain", given),
+                unit="spectra" if tower == "specformer" else "images",
+                work=objects,
+                target=target,
+                agree=agree,
+                flops=objects * _flops(tower, quick),
+                precision=precision,
+                repeats=5,
+            )
+    given = {"objects": PAIRS, "quick": quick}
+    yield Comparison(
+        name="pairs/aligning-on-kept-states-over-both-towers",
+        ours=Job("ours", "kept_step", given),
+        theirs=Job("plain", "whole_step", given),
+        first=Job("ours", "keep", given),
+        unit="pairs",
+        work=PAIRS,
+        target=20.0,
+        agree=0.05,
+        repeats=3,
+    )
+    for theirs in ("slices", "slices_one_by_one"):
+        yield Comparison(
+            name=f"pairs/sections-{SPECTRA}-over-{theirs.replace('_', '-')}",
+            ours=Job("ours", "sections", {"objects": SPECTRA}),
+            theirs=Job("plain", theirs, {"objects": SPECTRA}),
+            unit="spectra",
+            work=SPECTRA,
+            target=10.0,
+            agree=1e-5,
+            repeats=5,
+        )
+
+
+def workers() -> dict[str, Worker]:
+    """One process a side."""
+    return {name: Worker(Path(sys.executable), "benchmarks.pairs") for name in ("ours", "plain")}
+
+
+def versions() -> dict[str, str]:
+    """Of what takes part."""
+    return versions_here("omnisky", "torch", "numpy")
+
+
+def _flops(tower: str, quick: bool) -> float:
+    """Of the matrix products for one object: four linears of a block, and attention."""
+    width, depth = {"specformer": (768, 6), "astrodino": (1024, 24)}[tower]
+    return (2 if quick else depth) * 2 * TOKENS[tower] * (12 * width**2 + 2 * TOKENS[tower] * width)
+
+
+# --- what both sides have ----------------------------------------------------------------------------------------
+
+
+def told(tower: str, objects: int) -> Tensor:
+    """What a tower reads: noise, always the same."""
+    import torch
+
+    shape = (778, 22) if tower == "specformer" else (144, 432)
+    return torch.randn(objects, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def built(tower: str, quick: bool) -> nn.Module:
+    """A tower of the published size, with weights that let every part count (a fresh LayerScale would hide blocks)."""
+    from dataclasses import replace
+
+    import torch
+
+    from omnisky.model.specformer import SpecformerConfig
+    from omnisky.model.vision import SIZES, vit
+
+    config = SpecformerConfig() if tower == "specformer" else vit(*SIZES["large"])
+    config = replace(config, core=replace(config.core, depth=2)) if quick else config
+    with torch.device("meta"):
+        model = config.build()
+    return filled(model.to_empty(device="cpu")).eval()
+
+
+def filled(model: nn.Module) -> nn.Module:
+    """Random numbers, the same ones for the same model: matrices shrink by √inputs, factors are near 1."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.normal_(generator=draw)
+            if weight.dim() == 2:
+                weight.mul_(weight.shape[1] ** -0.5)
+            else:
+                weight.mul_(0.1).add_(1.0 if name.endswith(("norm.weight", ".scale")) else 0.0)
+    return model
+
+
+# --- ours --------------------------------------------------------------------------------------------------------
+
+
+def embed(folder: Path, tower: str, objects: int, quick: bool, precision: str) -> Callable[[], Tensor]:
+    """As omnisky.embed does, from tokens on."""
+    import torch
+
+    from omnisky.codec.tokens import Span, Tokens
+    from omnisky.train.devices import here
+
+    place, model, values = here(precision), built(tower, quick), told(tower, objects)
+    lean = place.lean(model)
+    tokens = Tokens({model.config.name: Span(values, torch.zeros(values.shape[:2], dtype=torch.int64))})
+
+    def call() -> Tensor:
+        with torch.inference_mode(), place.autocast():
+            return lean.vectors(tokens).float()
+
+    return call
+
+
+def sections(folder: Path, objects: int) -> Callable[[], Tensor]:
+    """The published tokens, from observations, with every check."""
+    from omnisky.codec.sections import OverlappingSections
+
+    codec, seen = OverlappingSections(heedless=True, drops_last=True), galaxies(objects)
+    return lambda: codec.encode(seen)["spectra"].values
+
+
+def galaxies(objects: int) -> Observation:
+    """Images of 152 px and spectra on DESI's grid: noise."""
+    import numpy as np
+
+    from omnisky.codec.sections import DESI
+    from omnisky.observe.types import Image, Observation, Spectrum
+
+    draw = np.random.default_rng(0)
+    image = Image(flux=draw.normal(0, 0.1, (objects, 3, 152, 152)).astype(np.float32), bands=("g", "r", "z"))
+    flux = draw.normal(2, 3, (objects, DESI.pixels)).astype(np.float32)
+    wave = np.tile(DESI.wavelength_aa(), (objects, 1))
+    return Observation.of(range(objects), image=image, spectrum=Spectrum(flux=flux, wavelength_aa=wave))
+
+
+def keep(folder: Path, objects: int, quick: bool) -> Callable[[], None]:
+    """States of both towers, on disk."""
+    from omnisky.train.frozen import keep_states
+
+    def call() -> None:
+        keep_states(_aligned(quick), galaxies(objects), folder / "states")
+
+    return call
+
+
+def _aligned(quick: bool) -> Contrastive:
+    """Heads on both published towers, in bf16 as the recipe runs them; no dropout, so that steps can be compared."""
+    from dataclasses import replace
+
+    from omnisky.recipes.astroclip import astroclip
+
+    run = astroclip()
+    towers = []
+    for config in (run.model.image, run.model.spectrum):
+        core = replace(config.backbone.core, depth=2 if quick else config.backbone.core.depth)
+        backbone, pool = replace(config.backbone, core=core), replace(config.pool, dropout=0.0)
+        towers.append(replace(config, backbone=backbone, pool=pool))
+    import torch
+
+    with torch.device("meta"):
+        model = replace(run.model, image=towers[0], spectrum=towers[1]).build()
+    filled(model.to_empty(device="cpu"))
+    model.log_scale.data.fill_(2.74)
+    model.codecs = run.codecs
+    return model
+
+
+def kept_step(folder: Path, objects: int, quick: bool) -> Callable[[], Tensor]:
+    """One step of `train.frozen.align`, from the disk on."""
+    from omnisky.train.frozen import keep_states, stored_codecs
+
+    model = _aligned(quick)
+    return _step(model, keep_states(model, galaxies(objects), folder / "states"), stored_codecs(model))
+
+
+def whole_step(folder: Path, objects: int, quick: bool) -> Callable[[], Tensor]:
+    """The same step from observations, through both towers."""
+    model = _aligned(quick)
+    return _step(model, galaxies(objects), model.codecs)
+
+
+def _step(model: Contrastive, seen: Observation, codecs: tuple) -> Callable[[], Tensor]:
+    """Answers with the loss and the norm of the gradient; the rate is 0, so that each step is like the first."""
+    import torch
+
+    from omnisky.codec.tokens import encode_all
+    from omnisky.recipes.astroclip import astroclip
+    from omnisky.train.devices import here
+
+    recipe, place = astroclip().optim, here("bf16")
+    optimiser = recipe.build(model.train())
+    for group in optimiser.param_groups:
+        group["lr"] = 0.0
+
+    def step() -> Tensor:
+        with place.autocast():
+            loss = model.loss(encode_all(codecs, seen))
+        loss.backward()
+        norm = torch.tensor(recipe.shorten(model))
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return torch.stack([loss.detach(), norm])
+
+    return step
+
+
+# --- the plain statements ----------------------------------------------------------------------------------------
+
+
+def plain(folder: Path, tower: str, objects: int, quick: bool) -> Callable[[], Tensor]:
+    """The tower in fp32, and its embedding: the mean over a spectrum's states, an image's class token."""
+    import torch
+
+    model, values = built(tower, quick), told(tower, objects)
+    blocks, last = _plain_blocks(model.config.core, model.core.state_dict())
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            if tower == "specformer":
+                x = model.sections(values) + model.positions.weight[: values.shape[1]]
+                return last(blocks(x)).mean(1)
+            x = torch.cat([model.class_token.expand(len(values), -1, -1), model.patches(values)], 1)
+            return last(blocks(x + model.positions))[:, 0]
+
+    return call
+
+
+def _plain_blocks(config: CoreConfig, weights: dict[str, Tensor]) -> tuple[nn.Module, nn.Module]:
+    """Blocks, and the norm after the last."""
+    from torch import nn
+
+    def linear(inside: int, outside: int, name: str) -> nn.Linear:
+        made = nn.Linear(inside, outside, device="meta")
+        made.weight, made.bias = (nn.Parameter(weights[f"{name}.{kind}"]) for kind in ("weight", "bias"))
+        return made
+
+    def norm(name: str) -> nn.LayerNorm:
+        made = nn.LayerNorm(config.width, eps=config.eps)
+        made.load_state_dict({kind: weights[f"{name}.{kind}"] for kind in ("weight", "bias")})
+        return made
+
+    class Attention(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.qkv = linear(config.width, 3 * config.width, f"{name}.qkv")
+            self.out = linear(config.width, config.width, f"{name}.out")
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, t, width = x.shape
+            q, k, v = self.qkv(x).view(b, t, 3, config.heads, -1).permute(2, 0, 3, 1, 4)
+            scores = q @ k.transpose(-2, -1) * (width // config.heads) ** -0.5
+            return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, width))
+
+    class Block(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.norm1, self.norm2 = norm(f"{name}.attention_norm"), norm(f"{name}.mlp_norm")
+            self.attention = Attention(f"{name}.attention")
+            self.mlp = nn.Sequential(
+                linear(config.width, 4 * config.width, f"{name}.mlp.up"),
+                nn.GELU(),
+                linear(4 * config.width, config.width, f"{name}.mlp.down"),
+            )
+            self.scale1 = weights.get(f"{name}.attention_branch.scale", 1.0)
+            self.scale2 = weights.get(f"{name}.mlp_branch.scale", 1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + self.scale1 * self.attention(self.norm1(x))
+            return x + self.scale2 * self.mlp(self.norm2(x))
+
+    return nn.Sequential(*(Block(f"blocks.{i}") for i in range(config.depth))), norm("norm")
+
+
+def slices(folder: Path, objects: int) -> Callable[[], Tensor]:
+    """Standardise, one slice for each section of the batch, stack, pad, and the two moments in front."""
+    import torch
+
+    flux = torch.from_numpy(galaxies(objects)["spectrum"].flux)
+    return lambda: _sliced(flux)
+
+
+def slices_one_by_one(folder: Path, objects: int) -> Callable[[], Tensor]:
+    """The same, spectrum by spectrum, as a data set hands them out."""
+    import torch
+
+    flux = torch.from_numpy(galaxies(objects)["spectrum"].flux)
+    return lambda: torch.cat([_sliced(one) for one in flux.split(1)])
+
+
+def _sliced(flux: Tensor) -> Tensor:
+    import torch
+    import torch.nn.functional as F
+
+    mean, std = flux.mean(1, keepdim=True), flux.std(1, keepdim=True).clamp(0.2)
+    x = (flux - mean) / std
+    cut = [x[:, start : start + 20] for start in range(0, x.shape[1] - 10, 10)][:-1]
+    tokens = F.pad(torch.stack(cut, 1), (2, 0, 1, 0))
+    tokens[:, 0, 0], tokens[:, 0, 1] = (mean[:, 0] - 2) / 2, (std[:, 0] - 2) / 8
+    return tokens
+
+
+if __name__ == "__main__":
+    from omnisky.train.devices import keep_memory
+
+    keep_memory()
+    tasks = (embed, sections, keep, kept_step, whole_step, plain, slices, slices_one_by_one)
+    harness.serve({task.__name__: task for task in tasks})
