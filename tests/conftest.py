@@ -25,12 +25,6 @@ settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
 
-@pytest.fixture(autouse=True)
-def denormals() -> None:
-    """As IEEE has them: some library, once loaded, leaves the processor flushing them to 0, and bits do not come back."""
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Shapes unchecked, as for a user: bad data must then meet an error of ours, not jaxtyping's."""
