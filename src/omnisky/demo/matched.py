@@ -58,7 +58,8 @@ def matched_demo(folder: str | Path, data: str | Path, seen: Observation) -> Sto
         _redshifts(story, sides, seen, z)
     row = SURVEYS.get(image.survey)
     story.facts = {"pairs": f"{len(seen):,}", "model": MODEL} | ({} if row is None else {"images": row.name})
-    return finish(story, f"{len(seen)} real pairs through a small AstroCLIP", f"omnisky demo --data {data}", ())
+    title, sentence = f"{len(seen)} real pairs through a small AstroCLIP", "Image and spectrum of a galaxy, in one space."
+    return finish(story, title, f"omnisky demo --data {data}", (), sentence)
 
 
 def _redshifts(
