@@ -12,7 +12,7 @@ from test_arrow import build, same, skies
 from omnisky.observe.hats_write import write_hats
 from omnisky.observe.read import read
 from omnisky.observe.shards import write_shards
-from omnisky.observe.types import Observation
+from omnisky.observe.types import Observation, Spectrum
 
 WRITE = {
     "shards": lambda pieces, folder: write_shards(pieces, folder, seed=2, shard_bytes=300),
@@ -33,3 +33,17 @@ def test_what_is_written_is_read(form, recipe, size):
         found = read(Path(folder) / "set")
     assert sorted(found.object_id.astype(int)) == list(range(len(seen)))
     same(seen, found.take(np.argsort(found.object_id.astype(int))))
+
+
+@pytest.mark.parametrize("form", WRITE)
+def test_each_piece_keeps_its_own_padding(form, tmp_path):
+    def piece(name: str, padding: float) -> Observation:
+        wave, good = np.full((1, 4), padding), np.zeros((1, 4), bool)
+        return Observation.of([name], [1.0], [2.0], spectrum=Spectrum(flux=0 * wave, wavelength_aa=wave, good=good))
+
+    WRITE[form]([piece("0", 0.0), piece("1", -1.0)], tmp_path / "set")
+    found = read(tmp_path / "set")
+    assert {name: w[0] for name, w in zip(found.object_id, found["spectrum"].wavelength_aa, strict=True)} == {
+        "0": 0,
+        "1": -1,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -28,8 +29,8 @@ ASKED = MockSky(objects=300, population=Population(seed=11, faintest_r_mag=19.0,
 """another seed than the model was trained on"""
 
 
-def known_galaxies(model: nn.Module) -> Index:
-    """The mock galaxies with redshifts that come with `omnisky-clip`. Raises ProvenanceError for other weights."""
+def known_galaxies() -> Index:
+    """The mock galaxies with redshifts that come with `omnisky-clip`; it refuses what other weights made."""
     return Index.open(Path(str(files("omnisky"))) / "weights" / MODEL / "index")
 
 
@@ -48,12 +49,13 @@ def four_ways_on_the_mock_sky(story: Story, sky: MockSky = ASKED) -> None:
             story.sections.append(Section(heading, f"Not shown here: {missing}"))
             return
         told = "None of these galaxies exists, and the model has not met them before: they are of another made-up sky."
-        four_ways(story, store.load(MODEL), seen, seen["truth"]["redshift"], colours(seen), heading, told)
+        sides = both(store.load(MODEL), seen)
+        four_ways(story, sides, seen, seen["truth"]["redshift"], colours(seen), heading, told)
 
 
 def four_ways(
     story: Story,
-    model: nn.Module,
+    sides: Mapping[str, Embedding],
     seen: Observation,
     redshift: Float[np.ndarray, " object"],
     pictures: Float[np.ndarray, "object 3 height width"],
@@ -61,8 +63,10 @@ def four_ways(
     told: str,
     queries: int = 4,
 ) -> None:
-    """Adds a wall of look-alikes in and across modalities, and how often an object finds itself."""
-    index = Index(both(model, seen))
+    """Adds a wall of look-alikes in and across modalities (`sides` as `both` makes them), and how often an object finds
+    itself.
+    """
+    index = Index(sides)
     rows = np.argsort(redshift)[(np.linspace(0.15, 0.95, queries) * (len(seen) - 1)).astype(int)]
     ids = seen.object_id[rows].tolist()
     found = {way: index.like_ids(ids, 4, by=by, across=across).rows for way, (by, across) in WAYS.items()}
@@ -98,9 +102,8 @@ def redshifts_of_spectra(
 ) -> None:
     """Adds a table of redshifts of real spectra, told by the nearest mock galaxies' spectra."""
     with story.timed("redshifts"):
-        model = store.load(MODEL)
-        index = known_galaxies(model)
-        asked = embed(model, seen, part="spectrum", precision="bf16")
+        index = known_galaxies()
+        asked = embed(store.load(MODEL), seen, part="spectrum", precision="bf16")
         said = by_neighbours(index, asked, "redshift", by="spectrum")
         alike = index.like(asked, 1, by="spectrum").similarity[:, 0]
     rows = [

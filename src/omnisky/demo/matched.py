@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from jaxtyping import Float
 
 from omnisky.adapt.score import bootstrap
 from omnisky.demo.across import MODEL, as_flux, both, four_ways, known_galaxies
+from omnisky.demo.mock import colours
 from omnisky.demo.story import Story, finish
+from omnisky.embed import Embedding
 from omnisky.errors import MissingModality
 from omnisky.model import store
 from omnisky.observe.survey import SURVEYS
@@ -41,38 +44,29 @@ def matched_demo(folder: str | Path, data: str | Path, seen: Observation) -> Sto
     `seen` is what `read(data)` gave. Raises MissingModality without images, spectra or redshifts.
     """
     story = Story(Path(folder))
-    with story.timed("open the model"):
-        model = store.load(MODEL)
-        image, z = seen["image"], redshift_of(seen)
-        pictures = image.flux.astype(np.float32) / 255 if image.unit == "display" else None
-        if pictures is None:
-            planes = [image.bands.index(band) for band in ("z", "r", "g")]
-            pictures = plot_colours(image.flux[:, planes])
-        else:
-            seen = seen | {"image": as_flux(image)}
+    image, z = seen["image"], redshift_of(seen)
+    if image.unit == "display":
+        pictures, seen = image.flux.astype(np.float32) / 255, seen | {"image": as_flux(image)}
+    else:
+        pictures = colours(seen)
+    with story.timed("embed"):
+        sides = both(store.load(MODEL), seen)
     told = "They are real; the model has only ever seen made-up ones."
     with story.timed("four ways"):
-        four_ways(story, model, seen, z, pictures, "Real galaxies, asked for by image and by spectrum", told, queries=3)
+        four_ways(story, sides, seen, z, pictures, "Real galaxies, asked for by image and by spectrum", told, queries=3)
     with story.timed("redshifts"):
-        _redshifts(story, seen, z)
+        _redshifts(story, sides, seen, z)
     row = SURVEYS.get(image.survey)
     story.facts = {"pairs": f"{len(seen):,}", "model": MODEL} | ({} if row is None else {"images": row.name})
-    return finish(story, f"{len(seen)} real pairs through a small AstroCLIP", f"omnisky demo --data {data}", ())
+    title, sentence = f"{len(seen)} real pairs through a small AstroCLIP", "Image and spectrum of a galaxy, in one space."
+    return finish(story, title, f"omnisky demo --data {data}", (), sentence)
 
 
-def plot_colours(flux: Float[np.ndarray, "object 3 height width"]) -> Float[np.ndarray, "object 3 height width"]:
-    """z, r, g in nanomaggies as colours, the way the model sees them."""
-    import torch
-
-    from omnisky.codec.stretch import LegacyColours
-
-    return LegacyColours().forward(torch.from_numpy(flux.astype(np.float32))).numpy()
-
-
-def _redshifts(story: Story, seen: Observation, z: Float[np.ndarray, " object"]) -> None:
-    model = store.load(MODEL)
-    index = known_galaxies(model)
-    said = {part: by_neighbours(index, one, "redshift", by=part) for part, one in both(model, seen).items()}
+def _redshifts(
+    story: Story, sides: Mapping[str, Embedding], seen: Observation, z: Float[np.ndarray, " object"]
+) -> None:
+    index = known_galaxies()
+    said = {part: by_neighbours(index, one, "redshift", by=part) for part, one in sides.items()}
     rows = [
         (name, f"{true:.4f}", *(f"{said[part][i]:.3f}" for part in said))
         for i, (name, true) in enumerate(zip(seen.object_id.tolist(), z, strict=True))

@@ -156,13 +156,15 @@ def about(model: nn.Module) -> dict[str, str]:
     return {"model": f"{MODEL}, {count / 1e6:.1f}M parameters", "signature": store.signature(model)}
 
 
-def finish(story: Story, title: str, command: str, sources: Sequence[Source]) -> Story:
+NANO = (
+    "A transformer learned to guess galaxies patch by patch, and their shapes ring by ring, outwards from the centre. "
+    "This is what it knows."
+)
+
+
+def finish(story: Story, title: str, command: str, sources: Sequence[Source], sentence: str = NANO) -> Story:
     """Write the page."""
     story.facts["seconds"] = f"{sum(story.seconds.values()):.0f}"
-    sentence = (
-        "A transformer learned to guess galaxies patch by patch, and their shapes ring by ring, outwards from the centre. "
-        "This is what it knows."
-    )
     write_page(
         story.folder, title, story.sections, story.facts, sentence=sentence, sources=sources, command=command
     )

@@ -7,6 +7,7 @@ supervised networks; then morphology, and how well image and spectrum of one obj
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
@@ -22,7 +24,6 @@ from omnisky.adapt.probe import LinearProbe
 from omnisky.adapt.score import Score, accuracy, balanced_accuracy, r2, r2_gain
 from omnisky.embed import Embedding
 from omnisky.evaluate.pairs import PROPERTIES, Counting, Pairs, Trained, Watch, vectors, yardstick
-from omnisky.observe.types import Scalars
 from omnisky.search import Index
 from omnisky.search.retrieval import Retrieval, retrieval
 
@@ -84,10 +85,6 @@ def few_shot(
     net = MLPRegressor(
         hidden_layer_sizes=(64, 64), batch_size=64, max_iter=10, tol=0, n_iter_no_change=20, alpha=0, random_state=0
     )
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-
     with warnings.catch_warnings():  # ten passes are what is asked for
         warnings.simplefilter("ignore", ConvergenceWarning)
         net.fit(scaler.transform(x), targets.transform(y))
@@ -150,19 +147,10 @@ def judge(
 
 def kinds(pairs: Pairs) -> np.ndarray:
     """Which of KINDS each object is, by its truth."""
-    known = _truth(pairs)
+    known = pairs.known
     kind = np.where(known["bulge_mass_fraction"] == 1, 0, np.where(known["is_edge_on"] > 0, 2, 1))
     kind = np.where(known["is_irregular"] > 0, 3, kind)
     return np.where(known["is_merger"] > 0, 4, kind)
-
-
-def _truth(pairs: Pairs) -> Scalars:
-    from omnisky.embed import only
-    from omnisky.observe.types import concatenate
-
-    source = only(pairs.source, "truth")
-    rows = np.arange(len(source))
-    return concatenate([source.take(rows[start : start + 512]) for start in range(0, len(rows), 512)])["truth"]
 
 
 def _direction(embedding: Embedding) -> Float[np.ndarray, "object width"]:

@@ -22,9 +22,10 @@ from omnisky.codec.patch import ScalarTokens
 from omnisky.codec.tokens import encode_all
 from omnisky.embed import Embedding, embed_file, only, signature
 from omnisky.model.distill import Distill
-from omnisky.observe.loader import Chosen, Source
+from omnisky.observe.loader import Chosen, Source, blocks
 from omnisky.observe.match import Places
 from omnisky.observe.sky import held_out
+from omnisky.observe.types import Scalars, concatenate
 from omnisky.recipes import recipe
 from omnisky.recipes.astroclip import HELD_OUT, targets
 from omnisky.train.config import Run, edit
@@ -48,15 +49,19 @@ class Pairs:
     source: Source
     test: Bool[np.ndarray, " object"]
     """True for held-out objects"""
-    truth: Float[np.ndarray, "object property"]
+    known: Scalars
+    """all that is true of each object"""
 
     @classmethod
     def of(cls, source: Source) -> Pairs:
         """From anything with rows. Raises MissingModality where the truth is not told."""
         test = held_out(Places.of(source).take(slice(None)), HELD_OUT)
-        rows = np.arange(len(source))
-        known = [only(source, "truth").take(rows[start : start + 512])["truth"] for start in range(0, len(rows), 512)]
-        return cls(source, test, np.concatenate([np.stack([one[p] for p in PROPERTIES], axis=1) for one in known]))
+        return cls(source, test, concatenate(list(blocks(only(source, "truth"))))["truth"])
+
+    @property
+    def truth(self) -> Float[np.ndarray, "object property"]:
+        """PROPERTIES of each object."""
+        return np.stack([self.known[name] for name in PROPERTIES], axis=1)
 
     def targets(self) -> ScalarTokens:
         """All properties, standardised on the training objects."""
@@ -108,8 +113,7 @@ def yardstick(name: str, pairs: Pairs, folder: Path, watch: Watch, steps: int) -
 def _asked(model: nn.Module, seen: Source, asked: ScalarTokens, batch: int = 128) -> Float[np.ndarray, "object n"]:
     place, said = here("bf16"), []
     model.eval()
-    for start in range(0, len(seen), batch):
-        rows = seen.take(slice(start, start + batch))
+    for rows in blocks(seen, batch):
         with torch.inference_mode(), place.autocast():
             said.append(model.predict(encode_all(model.codecs[:1], rows)).float().numpy())
     return np.concatenate(said) * np.asarray(asked.scale) + np.asarray(asked.centre)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
+from omnisky.codec.catalog import LENGTH
+from omnisky.codec.modalities import DOMAINS, Domain
 from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
 
@@ -235,22 +237,15 @@ def _turns(count: int) -> Float[Tensor, " frequency"]:
     return 1 / 10000 ** (torch.arange(count, dtype=torch.float32) / count)
 
 
-def _scalars(names: str) -> tuple[Vocabulary, ...]:
-    return tuple(Vocabulary(name=f"tok_{name}", size=1024) for name in names.split())
+_SQUARES = {"tok_image": (24, 24), "tok_image_hsc": (24, 24), "tok_segmap": (12, 12)}
 
 
-AION: Mapping[str, Vocabulary] = {
-    v.name: v
-    for v in (
-        *(Vocabulary(name=name, size=4375, grid=(24, 24)) for name in ("tok_image", "tok_image_hsc")),
-        *(Vocabulary(name=f"tok_spectrum_{name}", size=1024, grid=(273, 1)) for name in ("desi", "sdss")),
-        Vocabulary(name="catalog", size=FIRST_SENTINEL + SENTINELS + 2 * 96 + 3 * 1024, longest=50),
-        Vocabulary(name="tok_segmap", size=1000, grid=(12, 12)),
-        Vocabulary(name="tok_z", size=1025),
-        *(Vocabulary(name=f"tok_xp_{name}", size=1024, grid=(55, 1)) for name in ("bp", "rp")),
-        *_scalars("flux_g flux_r flux_i flux_z flux_w1 flux_w2 flux_w3 flux_w4 shape_r shape_e1 shape_e2 ebv"),
-        *_scalars("a_g a_r a_i a_z a_y mag_g mag_r mag_i mag_z mag_y shape11 shape22 shape12"),
-        *_scalars("flux_g_gaia flux_bp_gaia flux_rp_gaia parallax ra dec"),
-    )
-}
+def _vocabulary(domain: Domain) -> Vocabulary:
+    """What the model knows of a modality. Of neighbours it reads fewer tokens than the codec makes."""
+    if domain.key == "catalog":
+        return Vocabulary(name=domain.key, size=domain.vocabulary, longest=LENGTH)
+    return Vocabulary(name=domain.key, size=domain.vocabulary, grid=_SQUARES.get(domain.key, (domain.tokens, 1)))
+
+
+AION: Mapping[str, Vocabulary] = {key: _vocabulary(domain) for key, domain in DOMAINS.items()}
 """AION-1's forty modalities: Legacy Survey, HSC, DESI, SDSS and Gaia"""

@@ -243,8 +243,19 @@ class Views:
             there = self.there[name]
             if there is not None:
                 frame.present[name][at] = there[rows]
+            own = self.layout.parts[name]
             for key, target in frame.arrays[name].items():
                 _copy(self.views[name][key], target, part.rows[key], rows, at)
+                if own.ragged and own.rows[key].filler not in (None, part.rows[key].filler):
+                    self._pad(self.views[name][key], target, own.rows[key], rows, at)
+
+    def _pad(self, view: Any, target: np.ndarray, own: Rows, rows: np.ndarray, at: np.ndarray) -> None:
+        """Padding as this piece had it: others of the set may be padded with something else."""
+        if isinstance(view, _Ragged):
+            filler = np.frombuffer(own.filler or b"", own.dtype)[0]
+            used = (view.offsets[rows + 1] - view.offsets[rows]).tolist()
+            for place, start in zip(at.tolist(), used, strict=True):
+                target[place, start : own.shape[0]] = filler
 
 
 def _there(columns: Sequence[pa.Array]) -> Bool[np.ndarray, " object"] | None:

@@ -13,6 +13,7 @@ from omnisky.codec.patch import RasterPatches
 from omnisky.model.augment import AS_RUN, PAPER, MultiCrop, View
 from omnisky.model.distill import DistillConfig, Sinkhorn
 from omnisky.model.vision import SIZES, vit
+from omnisky.recipes.astroclip import HELD_OUT
 from omnisky.train.config import Run
 from omnisky.train.optim import LayerwiseAdamW
 
@@ -76,7 +77,7 @@ def astrodino_mini() -> Run:
             warming=200,
         ),
         codecs=(replace(PIXELS, side=112),),
-        held_out=0.2,
+        held_out=HELD_OUT,
         steps=500,
         batch=64,
         optim=LayerwiseAdamW(
