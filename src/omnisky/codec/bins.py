@@ -6,6 +6,7 @@ in the last bin: 1,024 levels make 1,024 bins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -38,13 +39,23 @@ class Bins:
 
     def __call__(self, values: Float32[Tensor, " number"]) -> Int64[Tensor, " number"]:
         """0 … levels−1; of NaN, any of them."""
-        if len(values) < FEW:
-            return torch.bucketize(values, self.levels[:-1])
         found = torch.empty(len(values), dtype=torch.int64)
+        self.fill(found, values)
+        return found
+
+    def fill(
+        self,
+        found: Int64[Tensor, " number"],
+        values: Float32[Tensor, " number"],
+        squeezed: Callable[[Tensor], Tensor] = lambda values: values,
+    ) -> None:
+        """The bins of values, once squeezed, into `found`: piece by piece, so that all happens in the cache."""
+        if len(values) < FEW:
+            found.copy_(torch.bucketize(squeezed(values), self.levels[:-1]))
+            return
         table = self._table
         for start in range(0, len(values), CHUNK):
-            table.fill(found[start : start + CHUNK], values[start : start + CHUNK])
-        return found
+            table.fill(found[start : start + CHUNK], squeezed(values[start : start + CHUNK]))
 
     @cached_property
     def _table(self) -> _Table:

@@ -184,8 +184,9 @@ class ScalarPlan:
         missing = tuple(name for name in self.columns if name not in part.names)
         if missing:
             raise MissingModality(f"no such column in {self.part!r}", saw=part.names, want=missing)
-        chosen = [part.names.index(name) for name in self.columns] or slice(None)
-        numbers = torch.from_numpy(np.ascontiguousarray(part.values[:, chosen].T)).float()
+        chosen = [part.values[:, part.names.index(name)] for name in self.columns] or list(part.values.T)
+        columns = [torch.from_numpy(np.ascontiguousarray(column)).float() for column in chosen]
+        numbers = columns[0][None] if len(columns) == 1 else torch.stack(columns)
         return numbers if part.present is None else numbers.where(torch.from_numpy(part.present.copy()), torch.nan)
 
     def write(self, numbers: Float32[Tensor, "column object"], like: Observation | None) -> Observation:
@@ -246,10 +247,13 @@ class ScalarCodec:
 
     def ids(self, numbers: Float32[Tensor, "column object"]) -> Int64[Tensor, "column object"]:
         """The bins of numbers; of NaN, any."""
-        squeezed = self.plan.squeeze.forward(numbers)
-        if len(squeezed) > 1 and squeezed.shape[1] < FEW:
-            return torch.searchsorted(self.levels[:, :-1].contiguous(), squeezed.contiguous())
-        return torch.stack([bins(row) for bins, row in zip(self._bins, squeezed.unbind(), strict=True)])
+        squeezed = self.plan.squeeze.forward
+        if len(numbers) > 1 and numbers.shape[1] < FEW:
+            return torch.searchsorted(self.levels[:, :-1].contiguous(), squeezed(numbers).contiguous())
+        found = torch.empty(numbers.shape, dtype=torch.int64)
+        for bins, row, column in zip(self._bins, found.unbind(), numbers.unbind(), strict=True):
+            bins.fill(row, column, squeezed)
+        return found
 
     def numbers(self, ids: Integer[Tensor, "column object"]) -> Float32[Tensor, "column object"]:
         """What ids say. Raises BadValue for those that no bin has."""
