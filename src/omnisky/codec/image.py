@@ -124,6 +124,9 @@ class Planes:
     survey: str = "legacysurvey"
     part: str = "image"
     name: str = "planes"
+    floor: float = 0.0
+    """no pixel is known better than this share of its flux; 0 as published. Else the brightest star, thousands of σ
+    deep, is all that a small batch teaches"""
     promised_error: ClassVar[str] = "none in the middle 96 px, but for what is clipped"
 
     def encode(self, seen: Observation) -> Tokens:
@@ -133,7 +136,8 @@ class Planes:
             raise BadValue("images without ivar", want="ivar, which the loss weighs pixels by")
         laid = laid_out(image, self.config.row(self.survey), self.config)
         channels = torch.arange(laid.flux.shape[1]).expand(laid.seen.shape)
-        flux, ivar = (Span(t.flatten(2), channels, laid.seen) for t in (laid.flux, laid.ivar))
+        known = laid.ivar / (1 + laid.ivar * (self.floor * laid.flux).square())
+        flux, ivar = (Span(t.flatten(2), channels, laid.seen) for t in (laid.flux, known))
         return Tokens({self.name: flux, f"{self.name}_ivar": ivar})
 
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:

@@ -37,14 +37,18 @@ IMAGE_MINI = ImageCodecConfig(hidden_dims=128, num_consecutive=1, multisurvey_pr
 
 
 def codec_image_mini() -> Run:
-    """A small image codec: Legacy Survey images of the mock sky."""
+    """A small image codec: Legacy Survey and HSC images of the same objects of the mock sky."""
     return Run(
         name="codec-image-mini",
         model=IMAGE_MINI,
-        codecs=(Planes(config=IMAGE_MINI),),
-        steps=2000,
-        batch=16,
+        codecs=(
+            Planes(config=IMAGE_MINI, floor=0.02),
+            Planes(config=IMAGE_MINI, floor=0.02, survey="hsc", part="image_hsc", name="planes_hsc"),
+        ),
+        steps=1200,
+        batch=8,
         optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+        judge_every=400,
         workers=1,
     )
 
