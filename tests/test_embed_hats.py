@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -216,15 +217,18 @@ def test_ranks_at_once(source, saved, local, tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two processes; one thread each, and one here, so that sums are the same."""
+    """Two processes; one thread each, and one here, so that sums are the same. Compiling would take longer than it saves."""
     distributed = pytest.importorskip("distributed")
-    pytest.importorskip("lsdb")
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started:
-        with distributed.Client(started) as client:
-            yield client
-    torch.set_num_threads(before)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("NUMBA_DISABLE_JIT", "1")
+        warnings.simplefilter("ignore")
+        pytest.importorskip("lsdb")
+        torch.set_num_threads(1)
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started:
+            with distributed.Client(started) as client:
+                yield client
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow

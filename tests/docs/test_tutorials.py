@@ -19,7 +19,7 @@ NEEDS = {
     "batch": ("skimage", "sep", "lsdb"),
 }
 """page → packages of the extras that it says it needs"""
-SLOW = ("batch",)
+SLOW = ("tutorials/astropt", "tutorials/astroclip", "batch")
 
 
 def blocks(page: str) -> list[tuple[int, str, str]]:
