@@ -28,11 +28,12 @@ HEAD = """# Speed
 
 Written by `python -m benchmarks --page docs/speed.md` from `benchmarks/results.jsonl`, a row a comparison; a test keeps
 the two equal. Both sides work by turns on one machine and must give the same answer, or there is no row. A ratio is the
-median over pairs of runs, between the smallest and the largest of them. *Of the roof*: the share of the best rate of matrix
-products measured in the same run, in ours' precision. *Own memory*: the most that each process had above the page cache.
+median over pairs of runs, between the smallest and the largest of them. *Of GFLOP/s*: what share ours reaches of the
+roof, the best rate of matrix products measured in the same run and precision. *Own memory*: the most that each process
+had above the page cache, ours and theirs. *A million*: how long ours takes for so many.
 """
 QUIET_SAID = f"Other programs kept less than {QUIET:g} of a processor busy."
-COLUMNS = ("comparison", "ours", "theirs", "ratio", "runs", "of the roof", "own memory, MB", "a million takes ours")
+COLUMNS = ("comparison", "ours", "theirs", "ratio", "runs", "of GFLOP/s", "own memory, MB", "a million, ours")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -63,8 +64,8 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
     text = [one for one in text if one]
     if disturbed:
         text.append(
-            f"## Disturbed\n\nOther programs kept {QUIET:g} of a processor or more busy: times are too long, and ratios less "
-            "sure. These rows are newer than those above, or there is no quiet one.\n\n"
+            f"## Disturbed\n\nOther programs kept more than {QUIET:g} of a processor busy: times are too long, and "
+            "ratios less sure. These rows are newer than those above, or there is no quiet one.\n\n"
             + _table(disturbed, ("others",))
             + "\n"
             + _where(disturbed)
@@ -88,7 +89,7 @@ def _table(rows: Sequence[Mapping[str, Any]], more: tuple[str, ...] = ()) -> str
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     spread = f"{_short(row['ratio_min'])}–{_short(row['ratio_max'])}"
-    roof = f"{row['roofline_share']:.0%} of {row['roof_gflops']:.0f} GFLOP/s" if row.get("roof_gflops") else "–"
+    roof = f"{row['roofline_share']:.0%} of {row['roof_gflops']:,.0f}" if row.get("roof_gflops") else "–"
     memory = ", ".join(f"{one:.0f}" for one in row["own_mb"]) if row.get("own_mb") else "–"
     name = row["name"].partition("/")[2]
     ours = f"{_short(row['ours'])} {row['unit']}"

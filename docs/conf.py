@@ -126,19 +126,14 @@ def write_reference() -> None:
     rooms = [room for room in ROOMS if (HOUSE / room).is_dir() or (HOUSE / f"{room}.py").exists()]
     wanted = {"index.rst": _index(rooms)}
     for room in rooms:
-        pages = {name: f"{name}.rst" for name in modules(room)}
+        names = modules(room)
+        if names == [f"omnisky.{room}"]:  # a room of one file
+            wanted[f"{room}.rst"] = _headed(ROOMS[room], _members(names[0]))
+            continue
         doc = as_rest(dedent(import_module(f"omnisky.{room}").__doc__ or ""))
-        rows = "\n".join(f"   {name} <{name}>" for name in pages)
-        title = ROOMS[room]
-        wanted[f"{room}.rst"] = (
-            f"{title}\n{'=' * len(title)}\n\n{doc}\n\n" + f".. toctree::\n   :maxdepth: 1\n\n{rows}\n"
-        )
-        for name, page in pages.items():
-            members = ", ".join(_public(name))
-            short = name.removeprefix("omnisky.")
-            wanted[page] = (
-                f"{short}\n{'=' * len(short)}\n\n.. automodule:: {name}\n   :members: {members}\n"
-            )
+        rows = "\n".join(f"   {name}" for name in names)
+        wanted[f"{room}.rst"] = _headed(ROOMS[room], f"{doc}\n\n.. toctree::\n   :maxdepth: 1\n\n{rows}\n")
+        wanted |= {f"{name}.rst": _headed(name.removeprefix("omnisky."), _members(name)) for name in names}
     for path in folder.glob("*.rst"):
         if path.name not in wanted:
             path.unlink()
@@ -148,18 +143,27 @@ def write_reference() -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def _headed(title: str, text: str) -> str:
+    return f"{title}\n{'=' * len(title)}\n\n{text}"
+
+
+def _members(name: str) -> str:
+    return f".. automodule:: {name}\n   :members: {', '.join(_public(name))}\n"
+
+
 def _index(rooms: list[str]) -> str:
     door = "\n".join(f"* ``omnisky.{name}``: {_first(name)}" for name in omnisky.__all__ if name[0] != "_")
     rows = "\n".join(f"   {room}" for room in rooms)
     told = "Names that are used most are at the front door; all others are imported from their rooms."
-    return f"Reference\n=========\n\n{told}\n\n{door}\n\n.. toctree::\n   :maxdepth: 1\n\n{rows}\n"
+    return _headed("Reference", f"{told}\n\n{door}\n\n.. toctree::\n   :maxdepth: 1\n\n{rows}\n")
 
 
 def _first(name: str) -> str:
     """What the docstring says first, and where the name lives."""
     found = getattr(omnisky, name)
     said = " ".join((found.__doc__ or "").split("\n\n")[0].split())
-    return f"{as_rest(said)} (:doc:`{found.__module__}`)"
+    page = found.__module__ if found.__module__.count(".") > 1 else found.__module__.removeprefix("omnisky.")
+    return f"{as_rest(said)} (:doc:`{page}`)"
 
 
 def setup(app) -> None:

@@ -217,7 +217,7 @@ def test_ranks_at_once(source, saved, local, tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two processes; one thread each, and one here, so that sums are the same. Compiling would take longer than it saves."""
+    """Two processes of one thread, and one thread here, so that sums are the same; LSDB is not compiled: slow."""
     distributed = pytest.importorskip("distributed")
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -225,9 +225,9 @@ def cluster():
         warnings.simplefilter("ignore")
         pytest.importorskip("lsdb")
         torch.set_num_threads(1)
-        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started:
-            with distributed.Client(started) as client:
-                yield client
+        two = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        with two, distributed.Client(two) as client:
+            yield client
         torch.set_num_threads(before)
 
 
@@ -277,4 +277,3 @@ def test_a_worker_killed_in_the_middle_is_replaced(cluster, source, saved, tmp_p
     assert killed and report.objects == N
     assert content(tmp_path / "out") == content(tmp_path / "local")
     assert not [path for path in (tmp_path / "out").rglob(".*")]
-

@@ -138,7 +138,9 @@ def embed_hats(  # noqa: PLR0913 - as many settings as `embed`, and two places
     """
     engine = Local() if engine is None else engine
     folder = Path(out).expanduser().absolute()
-    job = Job(model=str(model), source=source, folder=folder, part=part, blocks=blocks, batch=batch, precision=precision)
+    job = Job(
+        model=str(model), source=source, folder=folder, part=part, blocks=blocks, batch=batch, precision=precision
+    )
     job, start = _tried(job), time.perf_counter()
     if not _begun(job, engine):
         return Report(folder=folder, done=(), seconds=0.0)
@@ -209,7 +211,9 @@ def _begun(job: Job, engine: Engine) -> bool:
         return True
     made_by = Hats(job.folder).properties.get("omnisky_signature")
     if made_by != job.signature:
-        raise ProvenanceError(f"{job.folder} was made otherwise", saw=job.signature, want=made_by, hint="another folder")
+        raise ProvenanceError(
+            f"{job.folder} was made otherwise", saw=job.signature, want=made_by, hint="another folder"
+        )
     return False
 
 

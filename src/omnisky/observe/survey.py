@@ -188,8 +188,8 @@ def _cells(row: Survey) -> tuple[str, ...]:
 
 _HEAD = """# Surveys
 
-What Omnisky knows of each survey: one row of `src/omnisky/observe/surveys.toml` each, where the columns of its files are
-told as well. Scalars are read beside the parts named here. Whoever uses the data cites it. Written by
+What Omnisky knows of each survey: one row of `src/omnisky/observe/surveys.toml` each, where the columns of its files
+are told as well. Scalars are read beside the parts named here. Whoever uses the data cites it. Written by
 `omnisky.observe.survey.markdown`; a test keeps it equal to the code.
 
 """
