@@ -181,9 +181,10 @@ class Worker:
         return int(found[1]) * 1.024e-3 if found else 0.0
 
     def close(self) -> None:
-        assert self.process.stdin is not None
+        assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
         self.noise.close()
 
 

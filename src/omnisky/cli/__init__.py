@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from omnisky import __version__
+from omnisky.cli.batch import embed
 from omnisky.cli.find import index, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
@@ -98,50 +99,7 @@ def recipes() -> None:
         print(f"{name:16} {(told or '').strip().splitlines()[0]}")
 
 
-@app.command
-def embed(
-    model: str,
-    data: Path,
-    out: Path,
-    *,
-    part: str | None = None,
-    blocks: int | None = None,
-    batch: int = 64,
-    bf16: bool = False,
-) -> None:
-    """Embed observations into a Parquet catalogue: object_id, ra, dec, embedding. Called again, it goes on.
-
-    Parameters
-    ----------
-    model
-        A shipped model, a folder, or a Hugging Face repository.
-    data
-        What to embed: a folder or file that `omnisky.read` opens.
-    out
-        The Parquet file.
-    part
-        The one part to read, where there are several: image, spectrum. An AstroCLIP wants to know.
-    blocks
-        How many blocks to go through; the model's own embedding layer if not given.
-    batch
-        Objects at a time.
-    bf16
-        Half precision: faster, and another signature.
-    """
-    from omnisky.embed import embed_file
-    from omnisky.model.store import load
-    from omnisky.observe.read import read
-    from omnisky.train.devices import keep_memory
-    from omnisky.watch import counting_bar
-
-    keep_memory()
-    with counting_bar("embed") as watch:
-        precision = "bf16" if bf16 else "fp32"
-        built, seen = load(model), read(data)
-        embed_file(built, seen, out, part=part, blocks=blocks, batch=batch, precision=precision, watch=watch)
-    print(f"{out}: read it with omnisky.Embedding.load({str(out)!r})")
-
-
+app.command(embed)
 app.command(align)
 app.command(index)
 app.command(search)

@@ -14,7 +14,7 @@ def index(*sides: str, out: Path = Path("index"), about: Path | None = None) -> 
     Parameters
     ----------
     sides
-        NAME=FILE, a Parquet catalogue of `omnisky embed` each; several must be of one aligned model.
+        NAME=FILE each, Parquet files or HATS catalogues of `omnisky embed`; several must be of one aligned model.
     out
         The folder of the index.
     about

@@ -1,4 +1,4 @@
-"""Observations → Embeddings: one vector per object, signed by what made it, on disk as catalogue columns."""
+"""One vector per object, signed by what made it, on disk as catalogue columns; and the states of all tokens."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch import nn
 from omnisky.codec.tokens import encode_all
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.model import store
+from omnisky.observe.hats import Hats
 from omnisky.observe.loader import Source, turned
 from omnisky.observe.types import Image, Observation
 from omnisky.storage import atomic
@@ -81,11 +82,40 @@ class Embedding:
 
     @classmethod
     def load(cls, path: str | Path) -> Embedding:
-        """What `save` wrote. Raises CorruptFile, naming it."""
+        """What `save` wrote, or `embed_hats`: a catalogue's objects come partition by partition, all into memory.
+
+        Raises CorruptFile, naming it; also for a catalogue that was begun and not finished.
+        """
+        if Path(path).is_dir() and not (Path(path) / "hats.properties").exists():
+            raise CorruptFile(str(path), saw="no hats.properties", want="a finished catalogue", hint="embed it again")
+        files = [file.open() for file in Hats(path).files] if Path(path).is_dir() else [path]
         try:
-            return cls.of(pq.read_table(path))
+            return cls.of(pa.concat_tables([pq.ParquetFile(file).read() for file in files]))
         except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
             raise CorruptFile(f"{path}: {error}", want="a Parquet file of omnisky embed") from error
+
+
+class Embedder:
+    """A model made ready once: hashed, its layer chosen, a copy of it in its precision. Calling it changes nothing.
+
+    `part` leaves all other parts of the objects out. Raises BadValue.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, part: str | None = None, blocks: int | None = None, precision: str = "fp32"
+    ) -> None:
+        self.signature = signature(model, blocks, precision)
+        self.part, self.place = part, here(precision)
+        self._layer = model.centre if blocks is None else blocks
+        self._codecs, self._device = model.codecs, next(model.parameters()).device
+        self._lean = self.place.lean(model.eval())
+
+    def __call__(self, seen: Observation) -> Embedding:
+        """Of one or more objects, all at once. Raises what the model's codecs raise of bad observations."""
+        tokens = encode_all(self._codecs, only(seen, self.part)).to(self._device)
+        with torch.inference_mode(), self.place.autocast():
+            vectors = self._lean.vectors(tokens, blocks=self._layer).float()
+        return Embedding(vectors.cpu().numpy(), seen.object_id, seen.ra, seen.dec, self.signature)
 
 
 def embed(
@@ -264,15 +294,10 @@ def _pieces(
 ) -> Iterator[Embedding]:
     if batch < 1 or not len(seen):
         raise BadValue(saw=f"{len(seen)} objects, batch {batch}", want="at least one of each")
-    place, signed = here(precision), signature(model, blocks, precision)
-    layer = model.centre if blocks is None else blocks
-    lean = place.lean(model.eval())
+    make = Embedder(model, blocks=blocks, precision=precision)
     for start in range(0, len(seen), batch):
         rows = seen.take(slice(start, start + batch))
-        tokens = encode_all(model.codecs, rows).to(next(model.parameters()).device)
-        with torch.inference_mode(), place.autocast():
-            vectors = lean.vectors(tokens, blocks=layer).float()
-        yield Embedding(vectors.cpu().numpy(), rows.object_id, rows.ra, rows.dec, signed)
+        yield make(rows)
         if watch is not None:
             watch(done + start + len(rows), total or len(seen))
 
