@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -88,6 +88,29 @@ class Embedding:
             raise CorruptFile(f"{path}: {error}", want="a Parquet file of omnisky embed") from error
 
 
+class Embedder:
+    """A model made ready once: hashed, its layer chosen, a copy of it in its precision. Calling it changes nothing.
+
+    `part` leaves all other parts of the objects out. Raises BadValue.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, part: str | None = None, blocks: int | None = None, precision: str = "fp32"
+    ) -> None:
+        self.signature = signature(model, blocks, precision)
+        self.part, self.place = part, here(precision)
+        self._layer = model.centre if blocks is None else blocks
+        self._codecs, self._device = model.codecs, next(model.parameters()).device
+        self._lean = self.place.lean(model.eval())
+
+    def __call__(self, seen: Observation) -> Embedding:
+        """Of one or more objects, all at once. Raises what the model's codecs raise of bad observations."""
+        tokens = encode_all(self._codecs, only(seen, self.part)).to(self._device)
+        with torch.inference_mode(), self.place.autocast():
+            vectors = self._lean.vectors(tokens, blocks=self._layer).float()
+        return Embedding(vectors.cpu().numpy(), seen.object_id, seen.ra, seen.dec, self.signature)
+
+
 def embed(
     model: nn.Module,
     seen: Observation | Source,
@@ -106,24 +129,7 @@ def embed(
     Raises BadValue, and what the model's codecs raise of bad observations.
     """
     pieces = list(_pieces(model, only(seen, part), blocks, batch, precision, watch, 0))
-    return joined(pieces)
-
-
-class Embedder:
-    """A model made ready: its signature, and its weights in `precision`, are worked out once for many calls."""
-
-    def __init__(self, model: nn.Module, blocks: int | None = None, precision: str = "fp32") -> None:
-        self.place, self.signature = here(precision), signature(model, blocks, precision)
-        self.layer = model.centre if blocks is None else blocks
-        self.codecs, self.device = model.codecs, next(model.parameters()).device
-        self.lean = self.place.lean(model.eval())
-
-    def __call__(self, seen: Observation) -> Embedding:
-        """All objects in one pass."""
-        tokens = encode_all(self.codecs, seen).to(self.device)
-        with torch.inference_mode(), self.place.autocast():
-            vectors = self.lean.vectors(tokens, blocks=self.layer).float()
-        return Embedding(vectors.cpu().numpy(), seen.object_id, seen.ra, seen.dec, self.signature)
+    return _joined(pieces)
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ def embed_file(  # noqa: PLR0913 - as many settings as `embed`, and a file
         if file.exists():
             continue
         rows = only(seen.take(slice(start, start + part_size)), part)
-        piece = joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen))))
+        piece = _joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen))))
         _sign(parts, stamp)  # not before there is something: a call that fails at once leaves nothing behind
         piece.save(file)
     whole = pa.concat_tables([pq.read_table(parts / f"{i:05d}.parquet") for i in range(len(starts))])
@@ -281,17 +287,15 @@ def _pieces(
 ) -> Iterator[Embedding]:
     if batch < 1 or not len(seen):
         raise BadValue(saw=f"{len(seen)} objects, batch {batch}", want="at least one of each")
-    ready = Embedder(model, blocks, precision)
+    make = Embedder(model, blocks=blocks, precision=precision)
     for start in range(0, len(seen), batch):
         rows = seen.take(slice(start, start + batch))
-        yield ready(rows)
+        yield make(rows)
         if watch is not None:
             watch(done + start + len(rows), total or len(seen))
 
 
-def joined(pieces: Sequence[Embedding]) -> Embedding:
-    """One after the other, all of one signature."""
-
+def _joined(pieces: list[Embedding]) -> Embedding:
     def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(piece, name) for piece in pieces])
 

@@ -44,7 +44,7 @@ def serve(
     """
     key = os.environ.get("OMNISKY_API_KEY", "") if api_key is None else api_key
     if host not in LOOPBACK and not key:
-        raise BadValue("no key", saw=f"--host {host}", want="a key, or 127.0.0.1", hint="OMNISKY_API_KEY=… omnisky serve")
+        raise BadValue("no key", saw=f"--host {host}", want="a key, or 127.0.0.1", hint="set OMNISKY_API_KEY")
     if missing := [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]:
         raise MissingExtra("serving", saw=f"no {', '.join(missing)}", hint="pip install 'omnisky[serve]'")
     import uvicorn
@@ -54,13 +54,14 @@ def serve(
     from omnisky.train.devices import keep_memory
 
     keep_memory()
-    asked = {"body_bytes": body_mb and body_mb << 20, "rows": rows, "waiting": waiting, "batch": batch, "seconds": seconds}
+    size = None if body_mb is None else body_mb << 20
+    asked = {"body_bytes": size, "rows": rows, "waiting": waiting, "batch": batch, "seconds": seconds}
     limits = Limits(**{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
     house = House.open(
         models or ("omnisky-nano", "omnisky-clip"), indices=index, heads=head, limits=limits, api_key=key
     )
     # Another page in the user's browser could otherwise talk to us under a name of its own (DNS rebinding).
     hosts = ("*",) if key else (*LOOPBACK, "[::1]")
-    where = f"[{host}]" if ":" in host else host
-    print(f"http://{where}:{port} serves {', '.join(house.models)}; what can be asked: http://{where}:{port}/docs", flush=True)
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    print(f"{address} serves {', '.join(house.models)}; what can be asked: {address}/docs", flush=True)
     uvicorn.run(build(house, hosts=hosts), host=host, port=port, log_level="warning", timeout_keep_alive=15)

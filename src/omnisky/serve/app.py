@@ -292,7 +292,8 @@ def simple_cone_search(request: Request) -> Response:
     words = {name.upper(): value for name, value in request.query_params.items()}
     try:
         place = [_degrees(words, name) for name in ("RA", "DEC", "SR")]
-        return Response(cone.cone_search(_serving(request).house.index(words.get("INDEX")), *place), media_type=cone.XML)
+        index = _serving(request).house.index(words.get("INDEX"))
+        return Response(cone.cone_search(index, *place), media_type=cone.XML)
     except OmniskyError as error:
         return Response(cone.refusal(error), media_type=cone.XML)
 

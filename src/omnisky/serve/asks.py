@@ -1,4 +1,4 @@
-"""What may be asked, and what is answered, as JSON: the words of the API, from which its OpenAPI description is made."""
+"""What may be asked and what is answered, as JSON: the words from which the OpenAPI description is made."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class EmbedAsk(Strict):
 
 
 class SearchAsk(Strict):
-    """Look-alikes of `input`, or of objects of the index by id (`like`) or place (`ra`, `dec`); of several, the mean."""
+    """Look-alikes of `input`, or of objects of the index by id (`like`) or place; of several, of their mean."""
 
     index: str | None = Field(None, description="the only one, if not given")
     input: Inputs | None = None

@@ -23,7 +23,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from omnisky import errors
-from omnisky.errors import BadValue, OmniskyError, ServiceError
+from omnisky.errors import BadValue, OmniskyError, ProvenanceError, ServiceError
 from omnisky.observe.arrow import to_arrow
 from omnisky.observe.loader import Source
 from omnisky.observe.types import Image, Observation, Part, Spectrum
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from omnisky.embed import Embedding
     from omnisky.generate import Posterior
 
-ARROW = "application/vnd.apache.arrow.stream"
+ARROW, JSON = "application/vnd.apache.arrow.stream", "application/json"
 Watch = Callable[[int, int], None]
 """(objects done, objects in all)"""
 What = Observation | Source | Image | Spectrum
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A server's models. `at_once` requests are under way at a time, each of `batch` objects, tried `retries` times more.
+    """A server's models. At most `at_once` requests are under way; what fails is tried `retries` times more.
 
     `api_key` is by default the environment's OMNISKY_API_KEY. `transport` is httpx's, for tests and proxies.
     """
@@ -87,11 +87,14 @@ class AsyncClient:
         watch: Watch | None = None,
     ) -> Embedding:
         """As `omnisky.embed`, of a model by its name there."""
-        from omnisky.embed import Embedding, joined
+        from omnisky.embed import Embedding
 
         words = {"model": model, "part": part, "blocks": blocks, "precision": precision}
         answers = await self._each("/v1/embed", words, seen, part, batch, watch, ARROW)
-        return joined([Embedding.of(pa.ipc.open_stream(one.content).read_all()) for one in answers])
+        pieces = [pa.ipc.open_stream(one.content).read_all() for one in answers]
+        if len(signed := {str(one.schema.metadata) for one in pieces}) > 1:
+            raise ProvenanceError("the server's model changed meanwhile", saw=tuple(signed), want="one", hint="ask again")
+        return Embedding.of(pa.concat_tables(pieces))
 
     async def embeddings(
         self,
@@ -108,7 +111,7 @@ class AsyncClient:
         more: dict[str, Any] = {"part": part, "blocks": blocks, "batch": batch, "precision": precision, "watch": watch}
         return (await self.embed(model, seen, **more)).vectors
 
-    async def search(
+    async def search(  # noqa: PLR0913 - as many ways to ask
         self,
         seen: What | None = None,
         *,
@@ -140,7 +143,7 @@ class AsyncClient:
 
     async def predict(self, head: str, seen: What, *, batch: int = 64, watch: Watch | None = None) -> pa.Table:
         """What a head says: object_id, value, and the chance of each class where there are classes."""
-        answers = await self._each(f"/v1/predict/{head}", {}, seen, None, batch, watch, "application/json")
+        answers = await self._each(f"/v1/predict/{head}", {}, seen, None, batch, watch, JSON)
         rows = [row for one in answers for row in one.json()["data"]]
         return pa.Table.from_pylist([row | (row.pop("chance") or {}) for row in rows])
 
@@ -151,14 +154,22 @@ class AsyncClient:
         from omnisky.generate import Posterior
 
         words = {"model": model, "name": name, "temperature": temperature}
-        told = [one.json() for one in await self._each("/v1/posterior", words, seen, None, batch, None, "application/json")]
+        answers = await self._each("/v1/posterior", words, seen, None, batch, None, JSON)
+        told = [one.json() for one in answers]
         chance = np.array([row["chance"] for one in told for row in one["data"]])
         return Posterior(chance, np.array(told[0]["edges"]), told[0]["name"], told[0]["unit"])
 
     # --- inside ---
 
     async def _each(
-        self, path: str, words: Mapping[str, Any], seen: What, part: str | None, batch: int, watch: Watch | None, accept: str
+        self,
+        path: str,
+        words: Mapping[str, Any],
+        seen: What,
+        part: str | None,
+        batch: int,
+        watch: Watch | None,
+        accept: str,
     ) -> list[httpx.Response]:
         """The answers to all pieces, in their order."""
         source = _observation(seen)
@@ -207,8 +218,8 @@ class AsyncClient:
             except httpx.TransportError as error:
                 if not left:
                     said = f"{type(error).__name__}: {error}"
-                    hint = "is it running? omnisky serve"
-                    raise ServiceError(str(self._http.base_url), saw=said, want="an Omnisky server", hint=hint) from error
+                    where, hint = str(self._http.base_url), "is it running? omnisky serve"
+                    raise ServiceError(where, saw=said, want="an Omnisky server", hint=hint) from error
             else:
                 if answer.status_code not in (429, 503) or not left:
                     return _checked(answer)
@@ -280,9 +291,7 @@ class Client:
         """What a head says: object_id, value, and the chance of each class where there are classes."""
         return self._wait(self._client.predict(head, seen, batch=batch, watch=watch))
 
-    def posterior(
-        self, model: str, seen: What, name: str, *, temperature: float = 1.0, batch: int = 256
-    ) -> Posterior:
+    def posterior(self, model: str, seen: What, name: str, *, temperature: float = 1.0, batch: int = 256) -> Posterior:
         """As `omnisky.generate.posterior`, of a model by its name there."""
         return self._wait(self._client.posterior(model, seen, name, temperature=temperature, batch=batch))
 

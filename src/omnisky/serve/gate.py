@@ -98,6 +98,7 @@ class _Taken:
     def _demand(self, size: int, more: int) -> None:
         limits = self.gate.limits
         if size > limits.body_bytes:
-            raise TooMuch("the body", saw=f"{size:,} bytes", want=f"at most {limits.body_bytes:,}", hint="fewer objects")
+            want = f"at most {limits.body_bytes:,}"
+            raise TooMuch("the body", saw=f"{size:,} bytes", want=want, hint="fewer objects")
         if self.gate.held + max(more, size if not more else 0) > limits.held_bytes:
             raise Busy("too much at once", saw=f"{self.gate.held:,} bytes of others", want="less", hint="ask again")

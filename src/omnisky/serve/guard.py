@@ -115,7 +115,8 @@ def demand_picture(body: bytes, limits: Limits) -> None:
     try:
         from PIL import Image as Pillow
     except ImportError as error:
-        raise MissingExtra("JPEG and PNG need Pillow", hint="pip install 'omnisky[sample]' where the server runs") from error
+        hint = "pip install 'omnisky[sample]' where the server runs"
+        raise MissingExtra("JPEG and PNG need Pillow", hint=hint) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own, higher limit
         with Pillow.open(BytesIO(body), formats=("JPEG", "PNG")) as picture:
@@ -167,7 +168,8 @@ def _demand_plain(body: bytes) -> None:
         if _ARROW_TABLES[message.type]:
             table = _field(told, table, 1)
         if _field(told, table, 3):
-            raise CorruptFile("Arrow", saw="compressed columns", want="plain ones", hint="IpcWriteOptions(compression=None)")
+            hint = "IpcWriteOptions(compression=None)"
+            raise CorruptFile("Arrow", saw="compressed columns", want="plain ones", hint=hint)
 
 
 def _field(told: bytes, table: int, field: int) -> int:

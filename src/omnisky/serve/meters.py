@@ -9,26 +9,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+_OBJECTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Meters:
     """Of one server; nothing is kept globally."""
 
     def __init__(self, waiting: Callable[[], int]) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "omnisky_requests", "requests answered", ("route", "status"), registry=self.registry
-        )
-        self.seconds = Histogram(
-            "omnisky_request_seconds", "from the first byte to the answer", ("route",), buckets=_SECONDS, registry=self.registry
-        )
-        self.batches = Histogram(
-            "omnisky_batch_objects", "objects of a batch", ("work",), buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=self.registry
-        )
-        self.working = Histogram(
-            "omnisky_batch_seconds", "of a batch in the model", ("work",), buckets=_SECONDS, registry=self.registry
-        )
-        Gauge("omnisky_waiting", "requests that wait for the models", registry=self.registry).set_function(waiting)
+        self.registry = here = CollectorRegistry()
+        self.requests = Counter("omnisky_requests", "requests answered", ("route", "status"), registry=here)
+        said = "from the first byte to the answer"
+        self.seconds = Histogram("omnisky_request_seconds", said, ("route",), buckets=_SECONDS, registry=here)
+        said = "objects of a batch"
+        self.batches = Histogram("omnisky_batch_objects", said, ("work",), buckets=_OBJECTS, registry=here)
+        said = "of a batch in the model"
+        self.working = Histogram("omnisky_batch_seconds", said, ("work",), buckets=_SECONDS, registry=here)
+        Gauge("omnisky_waiting", "requests that wait for the models", registry=here).set_function(waiting)
 
     def batch(self, key: Hashable, objects: int, seconds: float) -> None:
         """`batch.Heard`: the key begins with the kind of work."""

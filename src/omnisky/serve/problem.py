@@ -33,8 +33,9 @@ class Problem(BaseModel):
     hint: str | None = Field(None, alias="try")
 
 
+_BODY = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": said, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    status: {"description": said, "content": _BODY}
     for status, said in {
         400: "not HTTP as we know it",
         401: "no key, or another one",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
+from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
 from omnisky.codec.tokens import Codec, Tokens, encode_all
-from omnisky.embed import Embedder, Embedding, joined, only
+from omnisky.embed import Embedder, Embedding, only
 from omnisky.errors import BadValue, MissingModality
 from omnisky.generate import MaskGit, Posterior, fill, generate, posterior
 from omnisky.model.autoregressive import Autoregressive
@@ -36,7 +39,7 @@ class Serving:
         self._ready = lru_cache(maxsize=8)(self._make_ready)
 
     def _make_ready(self, model: str, blocks: int | None, precision: str) -> Embedder:
-        return Embedder(self.house.model(model), blocks, precision)
+        return Embedder(self.house.model(model), blocks=blocks, precision=precision)
 
     async def _each(self, key: tuple[Hashable, ...], seen: Sequence[Observation], work: Work) -> list[Any]:
         """One answer an Observation, in their order; those of one shape wait together."""
@@ -48,11 +51,11 @@ class Serving:
             some = [seen[i] for i in members]
             answer = await self.desk.ask((*key, shape), some[0] if len(some) == 1 else concatenate(some), work)
             edges = np.cumsum([0, *map(len, some)])
-            return [answer.take(slice(low, high)) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+            return [answer.take(slice(low, high)) for low, high in pairwise(edges)]
 
         answers = await asyncio.gather(*(ask(shape, members) for shape, members in groups.items()))
-        place = {i: one for members, some in zip(groups.values(), answers, strict=True) for i, one in zip(members, some, strict=True)}
-        return [place[i] for i in range(len(seen))]
+        order = [i for members in groups.values() for i in members]
+        return [one for _, one in sorted(zip(order, chain(*answers), strict=True), key=itemgetter(0))]
 
     async def embed(
         self, model: str, seen: Sequence[Observation], part: str | None, blocks: int | None, precision: str
@@ -62,10 +65,10 @@ class Serving:
 
         def work(some: Observation) -> Rows:
             ready = self._ready(model, blocks, precision)
-            return joined([ready(piece) for piece in self._pieces(some)])
+            return _joined([ready(piece) for piece in self._pieces(some)])
 
         chosen = [only(one, part) for one in seen]
-        return joined(await self._each(("embed", model, part, blocks, precision), chosen, work))
+        return _joined(await self._each(("embed", model, part, blocks, precision), chosen, work))
 
     def _pieces(self, seen: Observation) -> list[Observation]:
         size = self.house.limits.batch
@@ -103,8 +106,8 @@ class Serving:
         model = self.house.model(ask.model)
         if not isinstance(model, AnyToAny):
             able = tuple(name for name, one in self.house.models.items() if isinstance(one, AnyToAny))
-            hint = "" if able else "none is served: omnisky serve FOLDER, of an AION"
-            raise BadValue(f"{ask.model} has no posteriors", saw=type(model).__name__, want=able or "an AION", hint=hint)
+            saw, hint = type(model).__name__, "" if able else "omnisky serve FOLDER, of an AION"
+            raise BadValue(f"{ask.model} has no posteriors", saw=saw, want=able or "an AION", hint=hint)
         size = self.house.limits.batch
         key = ("posterior", ask.model, ask.name, ask.temperature)
 
@@ -116,8 +119,13 @@ class Serving:
     async def predict(self, head: str, seen: Sequence[Observation]) -> list[Answers]:
         """One for each Observation. Raises MissingModality, and what the head raises."""
         if head not in self.house.heads:
-            raise MissingModality("no such head", saw=head, want=tuple(self.house.heads), hint="omnisky serve --head DIR")
+            heads = tuple(self.house.heads)
+            raise MissingModality("no such head", saw=head, want=heads, hint="omnisky serve --head DIR")
         return await self._each(("predict", head), seen, self.house.heads[head].predict)
+
+
+def _joined(pieces: Sequence[Embedding]) -> Embedding:
+    return Embedding.of(pa.concat_tables([one.table() for one in pieces]))
 
 
 def side(index: Index, ask: SearchAsk, seen: Sequence[Observation]) -> str:

@@ -87,7 +87,8 @@ def _decoded(text: str, limits: Limits) -> Observation:
     head, comma, tail = text.partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         saw = f"{text[:40]!r} …"
-        raise ObservationError("text", saw=saw, want="data:application/fits;base64,…", hint="addresses are not fetched")
+        hint = "addresses are not fetched"
+        raise ObservationError("text", saw=saw, want="data:application/fits;base64,…", hint=hint)
     try:
         body = b64decode(tail, validate=True)
     except ValueError as error:
@@ -131,7 +132,8 @@ def _spectrum(told: SpectrumSeen) -> Spectrum:
     flux, wave = _array("spectrum.flux", told.flux, 1), _array("spectrum.wavelength_aa", told.wavelength_aa, 1)
     ivar = None if told.ivar is None else _array("spectrum.ivar", told.ivar, 1)
     if flux.shape != wave.shape or not (np.diff(wave[0]) > 0).all():
-        raise ShapeMismatch("spectrum", saw=f"{flux.shape} and {wave.shape}", want="as many rising wavelengths as fluxes")
+        want = "as many rising wavelengths as fluxes"
+        raise ShapeMismatch("spectrum", saw=f"{flux.shape} and {wave.shape}", want=want)
     good = np.isfinite(flux) if ivar is None else np.isfinite(flux) & (ivar > 0)
     return Spectrum(
         flux=flux, wavelength_aa=wave.astype(np.float64), ivar=ivar, good=None if good.all() else good, unit=told.unit
@@ -205,7 +207,6 @@ def shape_of(seen: Observation) -> Hashable:
 
 def _shape_of(part: Part) -> tuple[Hashable, ...]:
     arrays = arrays_of(part)
-    shapes = tuple((key, value.shape[1:], value.dtype.str if value.dtype.kind != "U" else "U") for key, value in arrays.items())
-    constants = repr({k: v for k, v in vars(part).items() if not isinstance(v, np.ndarray) and not isinstance(v, dict)})
-    return type(part).__name__, shapes, constants
-
+    shapes = tuple((key, one.shape[1:], one.dtype.kind, one.dtype.itemsize) for key, one in arrays.items())
+    constants = {key: value for key, value in vars(part).items() if not isinstance(value, np.ndarray | dict)}
+    return type(part).__name__, shapes, repr(constants), part.present is None
