@@ -44,7 +44,7 @@ clean:
 # --- the environment: one stamp a set of extras, made again when the pins or the dependencies change ---
 
 EXTRAS_demo := plot,map,sample,mock
-EXTRAS_test := dev,plot,map,sample,mock
+EXTRAS_test := dev,plot,map,sample,mock,serve
 
 .venv/.ready-%: pyproject.toml constraints.txt .venv/.ready-torch
 	@echo "→ omnisky[$(EXTRAS_$*)] into .venv (a few minutes the first time)"

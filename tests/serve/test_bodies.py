@@ -134,6 +134,22 @@ def test_rows_that_share_a_heap_are_counted():
         wire.observation(file.getvalue(), Limits(unpacked_bytes=1 << 20))
 
 
+def test_tiles_that_unpack_to_more_than_they_say_are_found():
+    """A tile of a compressed image is gzip of 64 MB, in an image of 32 × 32."""
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.eye(32, dtype=np.int16), compression_type="GZIP_1")]).writeto(file)
+    with fits.open(io.BytesIO(file.getvalue()), disable_image_compression=True) as hdus:
+        told, bomb = hdus[1].header, np.frombuffer(gzip.compress(bytes(64 << 20)), np.uint8)
+        column = fits.Column("COMPRESSED_DATA", "PB()", array=np.array([bomb] * 32, dtype=object))
+        table = fits.BinTableHDU.from_columns([column])
+        for key in ("ZIMAGE", "ZCMPTYPE", "ZBITPIX", "ZNAXIS", "ZNAXIS1", "ZNAXIS2", "ZTILE1", "ZTILE2"):
+            table.header[key] = told[key]
+        changed = io.BytesIO()
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(changed)
+    with pytest.raises(TooMuch):
+        wire.observation(changed.getvalue(), LIMITS)
+
+
 def test_compressed_arrow_is_refused_before_it_is_unpacked():
     body = ipc(to_arrow(small.galaxies(4)), compression="zstd")
     with pytest.raises(CorruptFile, match="compressed columns"):

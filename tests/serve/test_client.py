@@ -120,7 +120,7 @@ def test_errors_are_those_of_the_local_call(client, transport):
         client.embeddings(image, "none")
     with pytest.raises(BandMismatch) as caught:
         client.embeddings(Image(flux=image.flux, bands=("g", "r", "z"), unit="display"), "toy")
-    assert caught.value.saw == "g r z" or "g" in str(caught.value.saw)
+    assert caught.value.saw == "g r z"
     with Client("http://here", api_key="wrong", transport=transport) as stranger, pytest.raises(NotAllowed):
         stranger.models()
 

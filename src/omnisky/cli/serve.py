@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from omnisky.errors import BadValue, MissingExtra
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def serve(
@@ -61,7 +61,7 @@ def serve(
         models or ("omnisky-nano", "omnisky-clip"), indices=index, heads=head, limits=limits, api_key=key
     )
     # Another page in the user's browser could otherwise talk to us under a name of its own (DNS rebinding).
-    hosts = ("*",) if key else (*LOOPBACK, "[::1]")
+    hosts = ("*",) if key else LOOPBACK
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     print(f"{address} serves {', '.join(house.models)}; what can be asked: {address}/docs", flush=True)
     uvicorn.run(build(house, hosts=hosts), host=host, port=port, log_level="warning", timeout_keep_alive=15)

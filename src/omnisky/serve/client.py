@@ -56,7 +56,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         key = os.environ.get("OMNISKY_API_KEY", "") if api_key is None else api_key
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
         self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s, transport=transport)
         self.retries, self.at_once, self._lots = retries, at_once, random.Random()
 
@@ -136,7 +136,8 @@ class AsyncClient:
         ask |= {"ra": ra, "dec": dec, "by": by, "across": across, "index": index, "where": dict(between or {})}
         ask |= {"cone": cone}
         if seen is not None:
-            body = b64encode(_arrow(_observation(seen).take(slice(None)), by)).decode()
+            rows = _observation(seen).take(slice(None))
+            body = b64encode(_arrow(rows, by if by in rows.parts else None)).decode()
             ask["input"] = f"data:{ARROW};base64,{body}"
         matches = (await self._send("POST", "/v1/search", json=ask)).json()["matches"]
         return pa.Table.from_pylist([one | one.pop("scalars") for one in matches])

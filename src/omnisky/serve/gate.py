@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64decode
-from binascii import Error as NotBase64
 from hmac import compare_digest
 
 from starlette.datastructures import Headers
@@ -32,7 +31,8 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if self.api_key and scope["path"] != "/health" and not self._may(headers.get("authorization", "")):
+        said = headers.get("authorization", "").encode("latin-1")
+        if self.api_key and scope["path"] != "/health" and not self._may(said):
             await problem(NotAllowed(want="the server's key", hint="Authorization: Bearer KEY"))(scope, receive, send)
             return
         if headers.get("content-encoding", "identity") != "identity":
@@ -41,8 +41,8 @@ class Gate:
             return
         taken = _Taken(self, receive, headers.get("content-length", ""))
         try:
-            await taken.whole()
-            await self.app(scope, taken.receive, send)
+            if await taken.whole():
+                await self.app(scope, taken.receive, send)
         except (TooMuch, Busy) as error:
             await problem(error)(scope, receive, send)
         except TimeoutError:
@@ -51,16 +51,16 @@ class Gate:
         finally:
             self.held -= taken.size
 
-    def _may(self, said: str) -> bool:
-        kind, _, word = said.partition(" ")
-        if kind.lower() == "basic":
+    def _may(self, said: bytes) -> bool:
+        kind, _, word = said.partition(b" ")
+        if kind.lower() == b"basic":
             try:
-                word = b64decode(word, validate=True).decode().partition(":")[2]
-            except (NotBase64, ValueError):
+                word = b64decode(word, validate=True).partition(b":")[2]
+            except ValueError:
                 return False
-        elif kind.lower() != "bearer":
+        elif kind.lower() != b"bearer":
             return False
-        return compare_digest(word.encode(), self.api_key.encode())
+        return compare_digest(word, self.api_key.encode())
 
 
 class _Taken:
@@ -72,21 +72,22 @@ class _Taken:
         self.chunks: list[bytes] = []
         self.given = False
 
-    async def whole(self) -> None:
-        """Take it all. Raises TooMuch, Busy, TimeoutError."""
+    async def whole(self) -> bool:
+        """Take it all; False if the client left. Raises TooMuch, Busy, TimeoutError."""
         self._demand(self.announced, 0)
         until = time.monotonic() + self.gate.limits.seconds
         more = True
         while more:
             message = await asyncio.wait_for(self.source(), max(until - time.monotonic(), 0.001))
             if message["type"] != "http.request":
-                return
+                return False
             chunk = message.get("body", b"")
             self._demand(self.size + len(chunk), len(chunk))
             self.size += len(chunk)
             self.gate.held += len(chunk)
             self.chunks.append(chunk)
             more = message.get("more_body", False)
+        return True
 
     async def receive(self) -> Message:
         if self.given:

@@ -73,6 +73,21 @@ def demand_fits(body: bytes, limits: Limits) -> None:
             for hdu in hdus:
                 size += _unpacked(hdu.header)
                 demand_bytes("FITS", size, limits)
+                if "ZIMAGE" in hdu.header:
+                    _demand_tiles(hdu, limits)
+
+
+def _demand_tiles(hdu: Any, limits: Limits) -> None:
+    """Tiles that were gzipped say only by themselves how large they are. Raises TooMuch."""
+    zipped = {"GZIP_COMPRESSED_DATA"}
+    if str(hdu.header.get("ZCMPTYPE", "")).startswith("GZIP"):
+        zipped.add("COMPRESSED_DATA")
+    size = 0
+    for name in zipped.intersection(hdu.columns.names):
+        for tile in hdu.data[name]:
+            left = limits.unpacked_bytes - size
+            size += len(zlib.decompressobj(wbits=47).decompress(np.asarray(tile).tobytes(), left + 1)) if len(tile) else 0
+            demand_bytes("FITS", size, limits)
 
 
 def _unpacked(header: Any) -> int:

@@ -56,9 +56,15 @@ def status_of(error: OmniskyError) -> int:
 
 def problem(error: OmniskyError) -> JSONResponse:
     """The answer that tells of this error."""
-    said = {name: None if value is None else str(value) for name, value in (("saw", error.saw), ("want", error.want))}
-    more = {**said, "try": error.hint or None}
-    return told(status_of(error), type(error).__name__, str(error), {k: v for k, v in more.items() if v is not None})
+    more = {"saw": error.saw, "want": error.want, "try": error.hint or None}
+    spelled = {name: _text(value) for name, value in more.items() if value is not None}
+    return told(status_of(error), type(error).__name__, str(error), spelled)
+
+
+def _text(value: Any) -> str:
+    """As the error itself says it."""
+    words = isinstance(value, tuple | list) and all(isinstance(one, str) for one in value)
+    return " ".join(value) if words else str(value)
 
 
 def told(status: int, kind: str, detail: str, more: dict[str, Any] | None = None) -> JSONResponse:
