@@ -33,9 +33,7 @@ def magnitudes(n: int = 6) -> Observation:
 def aion() -> AnyToAny:
     vocabularies = (Vocabulary(name="tok_mag", size=10), Vocabulary(name="tok_z", size=11))
     built = AnyToAnyConfig(core=gated(1, 16, 2), decoder_depth=1, vocabularies=vocabularies).build(0).eval()
-    plans = [
-        ScalarPlan(name=f"tok_{name}", part="scalars", columns=(name,), squeeze=Plain()) for name in ("mag", "z")
-    ]
+    plans = [ScalarPlan(name=f"tok_{name}", part="scalars", columns=(name,), squeeze=Plain()) for name in ("mag", "z")]
     drawn = sample(plans, [numbers(200)])
     built.codecs = tuple(fitted([one], drawn, v.size)[0] for one, v in zip(plans, vocabularies, strict=True))
     return built
@@ -43,7 +41,10 @@ def aion() -> AnyToAny:
 
 def index(model: object) -> Index:
     """40 objects: images of all, spectra of all but the first three; a redshift i/100 of object i."""
-    sides = {"image": embed(model, SKY, part="image"), "spectrum": embed(model, SKY.take(slice(3, None)), part="spectrum")}
+    sides = {
+        "image": embed(model, SKY, part="image"),
+        "spectrum": embed(model, SKY.take(slice(3, None)), part="spectrum"),
+    }
     redshift = Scalars(values=np.arange(40)[:, None] / 100, names=("redshift",), units=("",))
     return Index(sides, catalogue=Observation.of(SKY.object_id, scalars=redshift))
 

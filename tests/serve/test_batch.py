@@ -14,7 +14,7 @@ from omnisky.serve.heads import Answers
 
 
 def some(*values: float) -> Observation:
-    numbers = np.array(values)[:, None]
+    numbers = np.array(values, dtype=float)[:, None]
     return Observation.of(range(len(values)), scalars=Scalars(values=numbers, names=("x",)))
 
 
@@ -83,7 +83,9 @@ def test_a_lone_request_does_not_wait(work):
 
 
 def test_one_spoils_nothing_for_the_others(work):
-    found = asyncio.run(behind(desk(), work, [("a", some(1.0)), ("a", some(-1.0)), ("a", some(13.0)), ("a", some(2.0))]))
+    found = asyncio.run(
+        behind(desk(), work, [("a", some(1.0)), ("a", some(-1.0)), ("a", some(13.0)), ("a", some(2.0))])
+    )
     assert [found[i].values.tolist() for i in (0, 3)] == [[2], [4]]
     assert isinstance(found[1], BadPixels) and isinstance(found[2], Failed) and "ZeroDivisionError" in str(found[2])
 

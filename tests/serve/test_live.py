@@ -1,4 +1,4 @@
-"""A server that listens: over sockets, with clients that are slow, servers that go down, and servers that are killed."""
+"""A server that listens: over sockets, with slow clients; going down, and killed."""
 
 import signal
 import socket
@@ -15,10 +15,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 import houses
 import small
+import uvicorn
 
 from omnisky import cli
 from omnisky.embed import embed
@@ -29,7 +30,7 @@ from omnisky.serve.house import House
 
 
 @contextmanager
-def listening(house: House) -> Iterator[tuple[str, "uvicorn.Server"]]:
+def listening(house: House) -> Iterator[tuple[str, uvicorn.Server]]:
     """The address of a server in a thread."""
     server = uvicorn.Server(uvicorn.Config(build(house), port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)

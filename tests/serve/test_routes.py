@@ -28,8 +28,9 @@ from omnisky.observe.types import Observation
 from omnisky.search import Where
 from omnisky.serve import wire
 from omnisky.serve.app import build
+from omnisky.serve.client import ARROW
 
-ARROW = {"Content-Type": wire.ARROW}
+BODY = {"Content-Type": ARROW}
 TOL = {"rtol": 1e-4, "atol": 1e-5}  # sums are in another order in a batch of another size
 
 
@@ -90,7 +91,7 @@ def test_the_stock_openai_client_works(house):
 
 def test_arrow_in_arrow_out_is_the_local_call(house, http):
     seen = houses.SKY.take(slice(0, 20))
-    found = table(http.post("/v1/embed?model=clip&part=spectrum", content=wire.arrow_of(seen), headers=ARROW))
+    found = table(http.post("/v1/embed?model=clip&part=spectrum", content=wire.arrow_of(seen), headers=BODY))
     want = embed(house.models["clip"], seen, part="spectrum")
     np.testing.assert_allclose(found.vectors, want.vectors, **TOL)
     assert found.object_id.tolist() == want.object_id.tolist() and found.signature == want.signature
@@ -99,7 +100,7 @@ def test_arrow_in_arrow_out_is_the_local_call(house, http):
 
 def test_json_may_be_asked_for(house, http):
     seen = small.galaxies(2)
-    headers = ARROW | {"Accept": "application/json"}
+    headers = BODY | {"Accept": "application/json"}
     answer = http.post("/v1/embed", params={"model": "toy"}, content=wire.arrow_of(seen), headers=headers).json()
     want = embed(house.models["toy"], seen)
     assert answer["signature"] == want.signature and answer["data"][1]["object_id"] == "toy-1"
@@ -179,10 +180,10 @@ def test_look_alikes_of_an_upload_across_modalities(house, http):
     """The body as it is, the rest in the address; `by` is what was sent."""
     seen = houses.SKY.take([8])
     seen = Observation(seen.object_id, seen.ra, seen.dec, {"spectrum": seen["spectrum"]})
-    found = http.post("/v1/search?k=4&across=image", content=wire.arrow_of(seen), headers=ARROW)
+    found = http.post("/v1/search?k=4&across=image", content=wire.arrow_of(seen), headers=BODY)
     want = house.indices["pairs"].like(embed(house.models["clip"], seen), 4, by="spectrum", across="image")
     assert ids(found) == want.object_id[0].tolist() and found.json()["by"] == "spectrum"
-    assert ids(http.post("/v1/search", content=wire.arrow_of(seen), headers=ARROW, params={"k": 1})) == ["pair-8"]
+    assert ids(http.post("/v1/search", content=wire.arrow_of(seen), headers=BODY, params={"k": 1})) == ["pair-8"]
 
 
 def test_filters_are_those_of_the_index(house, http):
@@ -196,7 +197,7 @@ def test_an_index_of_another_model_takes_ids_but_no_uploads(house):
     alone = replace(house, models={"toy": house.models["toy"]})
     with TestClient(build(alone)) as http:
         assert len(ids(http.post("/v1/search", json={"like": ["pair-9"], "by": "image", "k": 3}))) == 3
-        refused = http.post("/v1/search?by=image", content=wire.arrow_of(houses.SKY.take([1])), headers=ARROW)
+        refused = http.post("/v1/search?by=image", content=wire.arrow_of(houses.SKY.take([1])), headers=BODY)
         assert refused.status_code == 422 and refused.json()["title"] == "ProvenanceError"
 
 
@@ -229,7 +230,7 @@ def test_a_galaxy_is_finished_from_its_centre(house, http):
     ask = {"model": "toy", "input": as_json(seen), "target": "images", "keep": 4}
     answer = http.post("/v1/generate", json=ask).json()
     assert answer["generated"] is True and [row["object_id"] for row in answer["data"]] == ["toy-0", "toy-1"]
-    body = http.post("/v1/generate", json=ask, headers={"Accept": wire.ARROW}).content
+    body = http.post("/v1/generate", json=ask, headers={"Accept": ARROW}).content
     drawn = from_arrow(pa.ipc.open_stream(body).read_all())["image"].flux
     assert drawn.shape == (2, 3, 16, 16)
     np.testing.assert_allclose(answer["data"][1]["image"]["flux"], drawn[1], rtol=1e-5)
@@ -256,7 +257,7 @@ def test_posteriors_are_those_of_the_local_call(house, http):
 
 def test_a_head_says_classes_with_their_chances(house, http):
     seen = small.galaxies(4)
-    answer = http.post("/v1/predict/shape", content=wire.arrow_of(seen), headers=ARROW).json()
+    answer = http.post("/v1/predict/shape", content=wire.arrow_of(seen), headers=BODY).json()
     want = house.heads["shape"].probe.predict_proba(token_states(house.models["toy"], seen))
     assert [row["value"] for row in answer["data"]] == [("round", "flat")[i] for i in want.argmax(1)]
     np.testing.assert_allclose([row["chance"]["flat"] for row in answer["data"]], want[:, 1], atol=1e-3)  # bfloat16
@@ -327,7 +328,7 @@ def test_the_server_tells_what_it_has(house, http):
 
 
 def test_too_much_is_413(house, http):
-    many = http.post("/v1/embed?model=toy", content=wire.arrow_of(small.galaxies(31)), headers=ARROW)
+    many = http.post("/v1/embed?model=toy", content=wire.arrow_of(small.galaxies(31)), headers=BODY)
     assert many.status_code == 413 and many.json()["saw"] == "31 objects"
     large = http.post("/v1/embed?model=toy", content=b"\xff" * ((1 << 20) + 1))
     assert large.status_code == 413 and large.json()["want"] == "at most 1,048,576"
@@ -373,7 +374,7 @@ def test_a_bug_is_424_and_named(house, monkeypatch):
     broken = small.model()
     monkeypatch.setattr(type(broken), "vectors", lambda *_, **__: 1 / 0)
     http = TestClient(build(replace(house, models={"toy": broken})))
-    answer = http.post("/v1/embed?model=toy", content=wire.arrow_of(small.galaxies(1)), headers=ARROW)
+    answer = http.post("/v1/embed?model=toy", content=wire.arrow_of(small.galaxies(1)), headers=BODY)
     assert answer.status_code == 424 and "ZeroDivisionError" in answer.json()["saw"]
 
 

@@ -35,6 +35,7 @@ from omnisky.model.masked import AnyToAny
 from omnisky.observe.types import Observation
 from omnisky.serve import asks, cone, wire
 from omnisky.serve.batch import Desk
+from omnisky.serve.client import ARROW, as_stream
 from omnisky.serve.gate import Gate
 from omnisky.serve.house import House
 from omnisky.serve.meters import Measured, Meters
@@ -110,9 +111,9 @@ def _serving(request: Request) -> Serving:
 def _wants_arrow(request: Request) -> bool:
     """As asked by Accept; else as it came."""
     accepted = request.headers.get("accept", "")
-    if wire.ARROW in accepted or "application/json" in accepted:
-        return wire.ARROW in accepted
-    return request.headers.get("content-type", "").startswith(wire.ARROW)
+    if ARROW in accepted or "application/json" in accepted:
+        return ARROW in accepted
+    return request.headers.get("content-type", "").startswith(ARROW)
 
 
 def _body(kind: type[asks.Strict]) -> dict[str, Any]:
@@ -157,7 +158,7 @@ async def embed(request: Request) -> Response:
     ask, seen = await _asked(request, asks.EmbedAsk)
     found = await _serving(request).embed(ask.model, seen, ask.part, ask.blocks, ask.precision)
     if _wants_arrow(request):
-        return Response(wire.arrow(found.table()), media_type=wire.ARROW)
+        return Response(as_stream(found.table()), media_type=ARROW)
     return JSONResponse({"model": ask.model, "signature": found.signature, "data": _rows(found)})
 
 
@@ -189,7 +190,7 @@ async def generate(request: Request) -> Response:
     ask, seen = await _asked(request, asks.GenerateAsk)
     found = await _serving(request).generate(ask, seen)
     if _wants_arrow(request):
-        return Response(wire.arrow_of(found), media_type=wire.ARROW)
+        return Response(wire.arrow_of(found), media_type=ARROW)
     about = {"model": ask.model, "generated": True, "target": ask.target}
     return JSONResponse({**about, "data": await run_in_threadpool(wire.json_of, found)})
 

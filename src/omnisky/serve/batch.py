@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from omnisky.errors import Busy, Failed, OmniskyError, ServiceError
 from omnisky.observe.types import Observation, concatenate
@@ -21,6 +21,7 @@ from omnisky.observe.types import Observation, concatenate
 log = logging.getLogger("omnisky.serve")
 
 
+@runtime_checkable
 class Rows(Protocol):
     """One answer an object: Embedding, Posterior, Answers, Observation."""
 

@@ -93,7 +93,9 @@ class AsyncClient:
         answers = await self._each("/v1/embed", words, seen, part, batch, watch, ARROW)
         pieces = [pa.ipc.open_stream(one.content).read_all() for one in answers]
         if len(signed := {str(one.schema.metadata) for one in pieces}) > 1:
-            raise ProvenanceError("the server's model changed meanwhile", saw=tuple(signed), want="one", hint="ask again")
+            raise ProvenanceError(
+                "the server's model changed meanwhile", saw=tuple(signed), want="one", hint="ask again"
+            )
         return Embedding.of(pa.concat_tables(pieces))
 
     async def embeddings(
@@ -312,9 +314,14 @@ def _arrow(seen: Observation, part: str | None) -> bytes:
     """The one part that is asked for, or all."""
     if part is not None:
         seen = Observation(seen.object_id, seen.ra, seen.dec, {part: seen[part]})
-    batch, sink = to_arrow(seen), pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
+    return as_stream(to_arrow(seen))
+
+
+def as_stream(table: pa.Table | pa.RecordBatch) -> bytes:
+    """An Arrow stream of it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write(table)
     return sink.getvalue().to_pybytes()
 
 

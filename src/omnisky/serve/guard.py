@@ -86,7 +86,9 @@ def _demand_tiles(hdu: Any, limits: Limits) -> None:
     for name in zipped.intersection(hdu.columns.names):
         for tile in hdu.data[name]:
             left = limits.unpacked_bytes - size
-            size += len(zlib.decompressobj(wbits=47).decompress(np.asarray(tile).tobytes(), left + 1)) if len(tile) else 0
+            size += (
+                len(zlib.decompressobj(wbits=47).decompress(np.asarray(tile).tobytes(), left + 1)) if len(tile) else 0
+            )
             demand_bytes("FITS", size, limits)
 
 

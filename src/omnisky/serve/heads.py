@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -35,6 +35,7 @@ class Answers:
         return Answers(values=self.values[index], chance=chance, classes=self.classes)
 
 
+@runtime_checkable
 class Head(Protocol):
     """What can be asked at /v1/predict."""
 

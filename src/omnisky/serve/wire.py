@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from omnisky.errors import BadPixels, CorruptFile, ObservationError, OmniskyError, ShapeMismatch, TooMuch
 from omnisky.observe.arrow import to_arrow
@@ -26,9 +25,9 @@ from omnisky.observe.read import read
 from omnisky.observe.types import Image, Observation, Part, Scalars, Spectrum
 from omnisky.serve import guard
 from omnisky.serve.asks import ImageSeen, Input, Seen, SpectrumSeen
+from omnisky.serve.client import ARROW, as_stream
 from omnisky.serve.house import Limits
 
-ARROW = "application/vnd.apache.arrow.stream"
 _KINDS: tuple[tuple[bytes, str, Callable[[bytes, Limits], None]], ...] = (
     (b"SIMPLE  =", ".fits", guard.demand_fits),
     (b"PK\x03\x04", ".npz", guard.demand_npz),
@@ -158,17 +157,9 @@ def _number(value: float | None) -> float:
 # --- and back -----------------------------------------------------------------------------------------------------
 
 
-def arrow(table: pa.Table | pa.RecordBatch) -> bytes:
-    """As an Arrow stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write(table)
-    return sink.getvalue().to_pybytes()
-
-
 def arrow_of(seen: Observation) -> bytes:
     """What `observation` reads again, bit for bit."""
-    return arrow(to_arrow(seen))
+    return as_stream(to_arrow(seen))
 
 
 def plain(values: np.ndarray) -> Any:
