@@ -21,6 +21,11 @@
     │   ├── NonFiniteLoss           the loss became NaN or infinite
     │   └── ResumeMismatch          the checkpoint in the folder belongs to another run
     ├── StorageError                the disk would not take what we wrote
+    ├── ServiceError                a server that did not answer
+    │   ├── TooMuch                 more bytes, rows or pixels than the server takes
+    │   ├── Busy                    more requests than can wait
+    │   ├── NotAllowed              no key, or another one
+    │   └── Failed                  the model broke down over it
     └── MissingExtra                an optional dependency is not installed (also an ImportError)
 
 Each says what we saw, what we want, and what to try.
@@ -130,6 +135,26 @@ class ResumeMismatch(TrainingError):
 
 class StorageError(OmniskyError, OSError):
     """The disk would not take what we wrote. Nothing half-written is left."""
+
+
+class ServiceError(OmniskyError, RuntimeError):
+    """A server that did not answer, or not in time."""
+
+
+class TooMuch(ServiceError, ValueError):
+    """More bytes, rows or pixels than the server takes."""
+
+
+class Busy(ServiceError):
+    """More requests than can wait. Ask again in a moment."""
+
+
+class NotAllowed(ServiceError):
+    """No key, or another one."""
+
+
+class Failed(ServiceError):
+    """The model broke down over it: what was asked, or our fault."""
 
 
 class MissingExtra(OmniskyError, ImportError):

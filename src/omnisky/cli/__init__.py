@@ -21,6 +21,7 @@ from omnisky.cli.batch import embed
 from omnisky.cli.find import index, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
+from omnisky.cli.serve import serve
 from omnisky.errors import BadValue, OmniskyError
 
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__)
@@ -178,6 +179,7 @@ def mock(
 
 
 app.command(measure)
+app.command(serve)
 
 
 # --- data ---------------------------------------------------------------------------------------------------------

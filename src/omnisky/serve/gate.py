@@ -1,0 +1,105 @@
+"""Who may enter, with how much, and how slowly: looked at before a route sees anything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import b64decode
+from hmac import compare_digest
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from omnisky.errors import Busy, NotAllowed, TooMuch
+from omnisky.serve.house import Limits
+from omnisky.serve.problem import problem, told
+
+
+class Gate:
+    """ASGI: the key, then the whole body within limits of size and time. Routes find it in memory.
+
+    The key comes as `Authorization: Bearer KEY`, or by HTTP Basic with any name, which browsers ask their user for.
+    /health needs none.
+    """
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, api_key: str = "") -> None:
+        self.app, self.limits, self.api_key = app, limits, api_key
+        self.held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        said = headers.get("authorization", "").encode("latin-1")
+        if self.api_key and scope["path"] != "/health" and not self._may(said):
+            await problem(NotAllowed(want="the server's key", hint="Authorization: Bearer KEY"))(scope, receive, send)
+            return
+        if headers.get("content-encoding", "identity") != "identity":
+            saw = headers["content-encoding"]
+            await told(415, "ContentEncoding", f"saw {saw}; want a body as it is")(scope, receive, send)
+            return
+        taken = _Taken(self, receive, headers.get("content-length", ""))
+        try:
+            if await taken.whole():
+                await self.app(scope, taken.receive, send)
+        except (TooMuch, Busy) as error:
+            await problem(error)(scope, receive, send)
+        except TimeoutError:
+            said = f"the body did not come within {self.limits.seconds:g} s"
+            await told(408, "SlowBody", said)(scope, receive, send)
+        finally:
+            self.held -= taken.size
+
+    def _may(self, said: bytes) -> bool:
+        kind, _, word = said.partition(b" ")
+        if kind.lower() == b"basic":
+            try:
+                word = b64decode(word, validate=True).partition(b":")[2]
+            except ValueError:
+                return False
+        elif kind.lower() != b"bearer":
+            return False
+        return compare_digest(word, self.api_key.encode())
+
+
+class _Taken:
+    """A body that was taken in, and is counted for as long as it is worked on."""
+
+    def __init__(self, gate: Gate, receive: Receive, length: str) -> None:
+        self.gate, self.source, self.size = gate, receive, 0
+        self.announced = int(length) if length.isdigit() else 0
+        self.chunks: list[bytes] = []
+        self.given = False
+
+    async def whole(self) -> bool:
+        """Take it all; False if the client left. Raises TooMuch, Busy, TimeoutError."""
+        self._demand(self.announced, 0)
+        until = time.monotonic() + self.gate.limits.seconds
+        more = True
+        while more:
+            message = await asyncio.wait_for(self.source(), max(until - time.monotonic(), 0.001))
+            if message["type"] != "http.request":
+                return False
+            chunk = message.get("body", b"")
+            self._demand(self.size + len(chunk), len(chunk))
+            self.size += len(chunk)
+            self.gate.held += len(chunk)
+            self.chunks.append(chunk)
+            more = message.get("more_body", False)
+        return True
+
+    async def receive(self) -> Message:
+        if self.given:
+            return await self.source()
+        self.given = True
+        body, self.chunks = b"".join(self.chunks), []
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    def _demand(self, size: int, more: int) -> None:
+        limits = self.gate.limits
+        if size > limits.body_bytes:
+            want = f"at most {limits.body_bytes:,}"
+            raise TooMuch("the body", saw=f"{size:,} bytes", want=want, hint="fewer objects")
+        if self.gate.held + max(more, size if not more else 0) > limits.held_bytes:
+            raise Busy("too much at once", saw=f"{self.gate.held:,} bytes of others", want="less", hint="ask again")

@@ -1,0 +1,128 @@
+"""A server that listens: over sockets, with slow clients; going down, and killed."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
+pytest.importorskip("uvicorn")
+
+import houses
+import small
+import uvicorn
+
+from omnisky import cli
+from omnisky.embed import embed
+from omnisky.model import store
+from omnisky.serve import Client
+from omnisky.serve.app import build
+from omnisky.serve.house import House
+
+
+@contextmanager
+def listening(house: House) -> Iterator[tuple[str, uvicorn.Server]]:
+    """The address of a server in a thread."""
+    server = uvicorn.Server(uvicorn.Config(build(house), port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", server
+    server.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_pyvo_reads_the_cone_search():
+    vo = pytest.importorskip("pyvo")
+    with listening(houses.house()) as (address, _):
+        sky = houses.SKY
+        found = vo.dal.SCSService(f"{address}/scs").search(pos=(sky.ra[3], sky.dec[3]), radius=60)
+        assert sky.object_id[3] in list(found["object_id"]) and len(found) > 1
+        with pytest.raises(vo.DALQueryError, match="degrees"):
+            vo.dal.SCSService(f"{address}/scs").search(pos=(3, 3), radius=181)
+
+
+def test_going_down_loses_no_request_that_was_taken():
+    """Told to stop in the middle of forty requests, it answers all that it took, each with its own."""
+    seen, house = small.galaxies(40), houses.house(batch=1)
+    want = embed(house.models["toy"], seen).vectors
+    with listening(house) as (address, server), Client(address, retries=0) as client:
+        client.models()
+        with ThreadPoolExecutor(40) as pool:
+            asked = [pool.submit(client.embeddings, seen.take([i]), "toy", batch=1) for i in range(40)]
+            while not any(one.done() for one in asked):
+                time.sleep(0.001)
+            server.should_exit = True
+            found = {i: one.result() for i, one in enumerate(asked) if one.exception() is None}
+            refused = [one.exception() for one in asked if one.exception() is not None]
+    assert found and all("ConnectError" in str(one) or "going down" in str(one) for one in refused), refused
+    for i, row in found.items():
+        np.testing.assert_allclose(row[0], want[i], rtol=1e-4, atol=1e-5)
+
+
+def test_a_client_that_dribbles_is_let_go():
+    house = houses.house(seconds=0.5)
+    with listening(house) as (address, _):
+        with socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1]))) as slow:
+            slow.sendall(b"POST /v1/embed?model=toy HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+            slow.settimeout(5)
+            said = slow.recv(4096)
+        assert b" 408 " in said and b"did not come within 0.5 s" in said
+        with Client(address) as client:
+            assert "toy" in client.models()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--host", "0.0.0.0"), "want a key"),
+        (("--host", "192.168.1.2"), "want a key"),
+        (("no-such-model",), "omnisky-nano"),
+        (("--rows", "0"), "more than 0"),
+        (("a=x", "a=y"), "each name once"),
+        (("omnisky-nano", "--index", "nowhere"), "nowhere"),
+    ],
+)
+def test_serve_refuses_by_name(words, said, capsys, monkeypatch):
+    monkeypatch.delenv("OMNISKY_API_KEY", raising=False)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["serve", *words])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_answers_as_before(tmp_path):
+    """Two models, a process of its own, killed while it works; the client asks again until it is back."""
+    for name, seed in (("one", 1), ("two", 2)):
+        store.save(small.model(seed=seed), tmp_path / name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = [sys.executable, "-m", "omnisky", "serve", str(tmp_path / "one"), f"b={tmp_path / 'two'}", "--port", port]
+    seen, address = small.galaxies(200), f"http://127.0.0.1:{port}"
+    want = {name: embed(store.load(tmp_path / folder), seen).vectors for name, folder in (("one", "one"), ("b", "two"))}
+    first = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline().startswith(f"{address} serves one, b")
+    with Client(address, retries=12) as client, ThreadPoolExecutor(2) as pool:
+        client.models()
+        asked = {name: pool.submit(client.embeddings, seen, name, batch=1) for name in want}
+        time.sleep(0.3)
+        first.kill()
+        first.wait()
+        second = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        for name, one in asked.items():
+            np.testing.assert_allclose(one.result(), want[name], rtol=1e-4, atol=1e-5)
+    second.send_signal(signal.SIGINT)
+    assert second.wait(20) in (0, -signal.SIGINT, 130)
