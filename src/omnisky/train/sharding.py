@@ -42,8 +42,8 @@ def build_in_pieces(config: ModelConfig, seed: int, place: Place) -> nn.Module:
     model = cut_up(outline(config), place).to_empty(device=place.device)
     whole = _tensors(config.build(seed)) if place.rank == 0 else {}
     for name, mine in _tensors(model).items():
-        told = whole.pop(name).to(place.device) if place.rank == 0 else torch.empty(mine.shape, dtype=mine.dtype)
-        told = told.detach().to(place.device).contiguous()
+        told = whole.pop(name).detach() if place.rank == 0 else torch.empty(mine.shape, dtype=mine.dtype)
+        told = told.to(place.device).contiguous()
         dist.broadcast(told, 0)
         with torch.no_grad():
             mine.copy_(like(told, mine))
@@ -62,16 +62,11 @@ def like(told: Tensor, mine: Tensor) -> Tensor:
     return distribute_tensor(told.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The whole of a tensor, on every rank: all must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 def put_together(model: nn.Module, config: ModelConfig, place: Place) -> nn.Module | None:
     """The whole model in the memory of rank 0's machine, one tensor at a time; None on other ranks."""
     found: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        told = whole(tensor)
+        told = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # all ranks must ask
         if place.rank == 0:
             found[name] = told.detach().cpu()
     if place.rank:
