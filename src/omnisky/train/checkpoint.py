@@ -8,6 +8,7 @@ ranks/              the same as torch's distributed checkpoint, a safetensors fi
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,16 +40,17 @@ def save(learner: Learner, folder: Path) -> None:
         "forgiven": learner.forgiven,
     }
     with ExitStack() as stack:
-        draft = None
+        draft = folder
         if learner.place.rank == 0:
             draft = stack.enter_context(atomic(folder / "last"))
             draft.mkdir()
             (draft / "state.json").write_text(json.dumps(state))
-        if learner.place.ranks == 1:
+        draft = Path(learner.place.all(str(draft))[0])
+        if learner.place.ranks > 1:
+            _save_together(learner, draft)
+        else:
             tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(learner).items()}
             store.write_weights(tensors, draft / "state.safetensors")
-        else:
-            _save_together(learner, Path(learner.place.all(str(draft))[0]))
     learner.place.all(None)  # nobody goes on before it is in its place
 
 
@@ -151,11 +153,13 @@ def _read_together(learner: Learner, ranks: Path) -> dict[str, Tensor]:
         reader = checkpoint.HuggingFaceStorageReader(str(ranks))
         sizes = {name: told.size for name, told in reader.read_metadata().state_dict_metadata.items()}
         patterns = _patterns(learner, sizes, ranks)
-        tensors = {name: torch.empty_like(p).reshape(sizes[name]) for name, p in patterns.items()}
-        checkpoint.load(tensors, storage_reader=reader, no_dist=learner.place.ranks == 1)
+        tensors = {name: torch.empty_like(p) if p.ndim else p.new_empty(1) for name, p in patterns.items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # by a single process, which it is
+            checkpoint.load(tensors, storage_reader=reader)
     except (CheckpointException, SafetensorError, OSError, RuntimeError) as error:
         raise CorruptFile(f"{ranks}: {_first_line(error)}", want="whole files of all ranks") from error
-    return {name: t.reshape(patterns[name].shape) for name, t in tensors.items()}
+    return {name: t if patterns[name].ndim else t.reshape(()) for name, t in tensors.items()}
 
 
 def _patterns(learner: Learner, sizes: Mapping[str, torch.Size], source: Path) -> dict[str, Tensor]:

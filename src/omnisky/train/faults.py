@@ -38,7 +38,7 @@ def encoded(learner: Learner, seen: Observation) -> Tokens:
         kind, words = next(one for one in said if one is not None)
         bad = [] if wrong is None else [i for i in range(len(seen)) if not _reads(learner, seen.take([i]))]
         objects = _named(learner, seen, bad)
-        raise Unfit(kind(f"{_batch(learner)}, {_few(objects)}: {words}"), objects)
+        raise Unfit(kind(f"{_batch(learner)}, {_few(objects)}: {words}"), objects) from wrong
     return tokens
 
 
@@ -60,7 +60,7 @@ def leave_out(learner: Learner, unfit: Unfit) -> None:
     """Go on behind this batch, if the run forgives as many; else raise what was wrong with it."""
     forget(learner)
     if learner.forgiven >= learner.run.forgive:
-        raise unfit.error
+        raise unfit.error from unfit.__cause__
     learner.forgiven += 1
     place = learner.loader.bookmark
     what = {"epoch": place.epoch, "batch": place.batch - 1, "objects": unfit.objects, "why": str(unfit.error)}
