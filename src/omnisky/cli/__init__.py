@@ -21,6 +21,7 @@ from omnisky.cli.batch import embed
 from omnisky.cli.find import index, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
+from omnisky.cli.plan import plan
 from omnisky.cli.serve import serve
 from omnisky.errors import BadValue, OmniskyError
 
@@ -61,8 +62,16 @@ def version() -> None:
 
 
 @app.command
-def train(name: str, *edits: str, out: Path | None = None, json: bool = False) -> None:
+def train(
+    name: str,
+    *edits: str,
+    out: Path | None = None,
+    json: bool = False,
+    track: Literal["tensorboard", "wandb", "trackio"] | None = None,
+) -> None:
     """Train a recipe, or go on where it was stopped: omnisky train astropt-nano data=PATH steps=500.
+
+    On several GPUs or machines: torchrun --nproc-per-node 8 -m omnisky train … (docs/scaling-out.md).
 
     Parameters
     ----------
@@ -74,19 +83,24 @@ def train(name: str, *edits: str, out: Path | None = None, json: bool = False) -
         The folder of the run; runs/NAME if not given. Called again with the same folder, it goes on.
     json
         Print one JSON line a step instead of a progress bar.
+    track
+        Where else to send loss, rate and speed; metrics.jsonl in the folder of the run is always written.
     """
     from omnisky.recipes import recipe
     from omnisky.train.config import edit
-    from omnisky.train.devices import keep_memory
+    from omnisky.train.devices import here, keep_memory
     from omnisky.train.loop import train as learn
-    from omnisky.watch import lines, training_bar
+    from omnisky.watch import lines, tracked, training_bar
 
     keep_memory()
-    run = edit(recipe(name), edits)
+    run, first = edit(recipe(name), edits), here().rank == 0
     folder = out or Path("runs") / name
-    with lines() if json else training_bar(run.name) as watch:
-        learn(run, folder, watch=watch)
-    if not json:
+    with (
+        tracked(track if first else None, run.name, folder) as send,
+        lines() if json else training_bar(run.name) as watch,
+    ):
+        learn(run, folder, watch=lambda now: (watch(now), send(now)))
+    if not json and first:
         print(f"{folder / 'model'}: use it with omnisky.load({str(folder / 'model')!r})")
 
 
@@ -100,6 +114,7 @@ def recipes() -> None:
         print(f"{name:16} {(told or '').strip().splitlines()[0]}")
 
 
+app.command(plan)
 app.command(embed)
 app.command(align)
 app.command(index)
