@@ -20,6 +20,7 @@ from torch import nn
 from omnisky.adapt.score import Score, bootstrap
 from omnisky.codec.field import FieldCodec, FieldNetwork, field_of
 from omnisky.codec.image import ImageCodec, ImageNetwork, centred
+from omnisky.codec.light_curve import FIRST, LightCurveCodec, LightCurveNetwork
 from omnisky.codec.quantize import Usage, usage
 from omnisky.codec.spectrum import NAMES, SpectrumCodec, SpectrumNetwork
 from omnisky.codec.tokens import Tokens
@@ -27,9 +28,9 @@ from omnisky.errors import BadValue
 from omnisky.model import store
 from omnisky.observe.loader import Source, blocks
 from omnisky.observe.sky import held_out
-from omnisky.observe.types import Image, Observation, Spectrum
+from omnisky.observe.types import Image, LightCurve, Observation, Spectrum
 
-Learned = ImageCodec | SpectrumCodec | FieldCodec
+Learned = ImageCodec | SpectrumCodec | FieldCodec | LightCurveCodec
 
 HELD_OUT = 0.1
 """share of the objects that are looked at, by `observe.sky.held_out`: what the recipes leave out"""
@@ -76,7 +77,7 @@ class Report:
     """its pixels took, as they came"""
     photometry: tuple[Bin, ...] = ()
     before: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
-    """a few objects, for a figure: (object, height, width) or (object, wave)"""
+    """a few objects, for a figure: (object, height, width), (object, wave), or (object, epoch) band by band"""
     after: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def row(self) -> tuple[str, ...]:
@@ -155,7 +156,9 @@ def codec_of(model: nn.Module, part: str = "") -> Learned:
         return SpectrumCodec(network=model, part=part or "spectrum")
     if isinstance(model, FieldNetwork):
         return FieldCodec(network=model, part=part or "segmentation")
-    raise BadValue("not a learned codec", saw=type(model).__name__, want="an image, spectrum or field network")
+    if isinstance(model, LightCurveNetwork):
+        return LightCurveCodec(network=model, part=part or "light_curve")
+    raise BadValue("not a learned codec", saw=type(model).__name__, want="of images, spectra, maps or light curves")
 
 
 def evaluate(
@@ -240,6 +243,8 @@ class Tally:
     after: np.ndarray
     numbers: int
     """an object came with"""
+    tokens: int
+    """an object has, ids that are not looked at too"""
     bands: tuple[str, ...] = ()
     noise_known: bool = False
 
@@ -259,6 +264,8 @@ def _tally(codec: Learned, seen: Observation) -> Tally:
         return _of_images(codec, seen, tokens, back)
     if isinstance(codec, SpectrumCodec):
         return _of_spectra(codec, seen, tokens, back)
+    if isinstance(codec, LightCurveCodec):
+        return _of_curves(codec, seen, tokens, back)
     return _of_maps(codec, seen, tokens, back)
 
 
@@ -295,6 +302,18 @@ def _of_maps(codec: FieldCodec, seen: Observation, tokens: Tokens, back: Image) 
     return _sums(before, after, np.ones_like(before), tokens[codec.name].values, (before, after))
 
 
+def _of_curves(codec: LightCurveCodec, seen: Observation, tokens: Tokens, back: LightCurve) -> Tally:
+    curve = seen[codec.part]
+    good = np.isfinite(curve.time_mjd) if curve.good is None else curve.good
+    weight = np.where(good, np.nan_to_num(curve.ivar), 0)
+    before, after = (np.where(weight > 0, np.nan_to_num(one.flux), 0) for one in (curve, back))
+    order = np.lexsort((curve.time_mjd, curve.band, weight == 0))
+    shown = [np.take_along_axis(np.where(weight > 0, one, np.nan), order, 1) for one in (before, after)]
+    ids = tokens[codec.name].values
+    tally = _sums(before, after, weight, ids[:, FIRST + len(codec.network.config.bands) :], (shown[0], shown[1]))
+    return replace(tally, noise_known=True, tokens=ids.shape[1], numbers=int((weight > 0).sum(1).mean()))
+
+
 def _sums(
     before: np.ndarray, after: np.ndarray, weight: np.ndarray, ids: torch.Tensor, shown: tuple[np.ndarray, np.ndarray]
 ) -> Tally:
@@ -310,6 +329,7 @@ def _sums(
         auc=np.full(len(before), np.nan),
         flux=np.zeros((len(before), 0, 2)),
         ids=ids,
+        tokens=ids.shape[1],
         before=shown[0][:SHOWN],
         after=shown[1][:SHOWN],
         numbers=before[0].size,
@@ -337,7 +357,7 @@ def _report(codec: Learned, t: Tally) -> Report:
         r2=bootstrap(_r2, t.residual, t.total, t.square, t.pixels),
         bad_auc=bootstrap(lambda a: float(a.mean()), t.auc[known]) if known.sum() > 1 else None,
         usage=usage(t.ids, codes),
-        bits=t.ids.shape[1] * float(np.log2(codes)),
+        bits=t.tokens * float(np.log2(codes)),
         bits_before=32.0 * t.numbers,
         photometry=tuple(_bins(t)),
         before=t.before,
