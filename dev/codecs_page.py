@@ -65,14 +65,16 @@ def page(given: dict[str, Path], docs: Path) -> str:
 
 HEAD = """# What the learned codecs lose
 
-Written by `python dev/codecs_page.py` from what `omnisky evaluate codec` measured; errors are bootstrap over objects. Error / σ is the
-root mean square of (after − before) · √ivar, over pixels or epochs that count: 1 is the noise itself. Codes used and perplexity are
-of the ids of the objects looked at. Bits are those of an object's tokens, and of its numbers as they came."""
+Written by `python dev/codecs_page.py` from what `omnisky evaluate codec` measured; errors are bootstrap over
+objects. Error / σ is the root mean square of (after − before) · √ivar, over pixels or epochs that count: 1 is
+the noise itself. Codes used and perplexity are of the ids of the objects looked at. Bits are those of an
+object's tokens, and of its numbers as they came."""
 
-PHOTOMETRY = """The flux within 8 px of the middle, by its magnitude before. The longest runs of neighbouring bins in which the median changes by
-at most 2 %:"""
+PHOTOMETRY = """The flux within 8 px of the middle, by its magnitude before. The longest runs of neighbouring
+bins in which the median changes by at most 2 %:"""
 
-SURVEY = '''Images of a survey that the codec does not know become a row of bands more. Nothing else of the network need learn:
+SURVEY = """Images of a survey that the codec does not know become a row of bands more. Nothing else of the
+network need learn:
 
 ```
 from dataclasses import replace
@@ -93,10 +95,10 @@ network = train(run, "runs/codec-jwst", omnisky.read("jwst-cutouts"), start=grow
 tokens = ImageCodec(network=network, survey="jwst").encode(omnisky.read("jwst-cutouts"))
 ```
 
-`clip` is the largest flux of a pixel in the survey's own unit, `zero_point_mag` says which that is (22.5, nanomaggies, if nothing is
-said). Images want `ivar`, which the loss weighs pixels by. Nothing is resampled. Tokens of the old surveys stay the same to the bit,
-through training too, as `tests/codec/test_learned.py` holds. Images by DECam (the Dark Energy Survey) need no row: they are
-`legacysurvey`'s bands.'''
+`clip` is the largest flux of a pixel in the survey's own unit, `zero_point_mag` says which that is (22.5,
+nanomaggies, if nothing is said). Images want `ivar`, which the loss weighs pixels by. Nothing is resampled.
+Tokens of the old surveys stay the same to the bit, through training too, as `tests/codec/test_learned.py`
+holds. Images by DECam (the Dark Energy Survey) need no row: they are `legacysurvey`'s bands."""
 
 
 if __name__ == "__main__":

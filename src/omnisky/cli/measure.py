@@ -108,9 +108,9 @@ def codec(
 
     from omnisky.evaluate.codec import HEADERS, HELD_OUT, PHOTOMETRY, photometry_rows
     from omnisky.evaluate.codec import evaluate as measure
+    from omnisky.observe.pieces import save_json
     from omnisky.observe.read import read
     from omnisky.plot import before_after, flux_bias
-    from omnisky.observe.pieces import save_json
     from omnisky.train.devices import keep_memory
     from omnisky.watch import counting_bar, show_table
 

@@ -23,7 +23,6 @@ from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
     """One modality's ids and where they stand."""

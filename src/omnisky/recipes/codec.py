@@ -132,7 +132,7 @@ def codec_field_mini() -> Run:
 
 
 def codec_light_curve_mini() -> Run:
-    """A codec of light curves, which AION-1 lacks: supernovae, Cepheids and quasars of `omnisky mock --light-curves`."""
+    """A codec of light curves, which AION-1 lacks, for those of `omnisky mock --light-curves`."""
     config = LightCurveCodecConfig()
     return Run(
         name="codec-light-curve-mini",
