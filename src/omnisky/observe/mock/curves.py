@@ -1,8 +1,8 @@
 """Light curves with known truth: supernovae, Cepheids and quasars, as Rubin's LSST would see them. Small, but physics.
 
 - supernova: ⁵⁶Ni and ⁵⁶Co heat a diffusing shell (Arnett 1982, ApJ 253, 785), which leaks γ rays after a while
-  (Clocchiatti & Wheeler 1997, ApJ 491, 375); its photosphere expands at one speed until it has cooled to a floor (Nicholl et al. 2017,
-  ApJ 850, 55) and shines as a black body: no lines, so too bright in the ultraviolet.
+  (Clocchiatti & Wheeler 1997, ApJ 491, 375); its photosphere expands at one speed until it has cooled to a floor
+  (Nicholl et al. 2017, ApJ 850, 55) and shines as a black body: no lines, so too bright in the ultraviolet.
 - Cepheid: a black body with the radius of its period (Gieren, Fouqué & Gómez 1998, ApJ 496, 17) that pulsates, its
   temperature as a saw-tooth.
 - quasar: a power law (Vanden Berk et al. 2001, AJ 122, 549) times a damped random walk (Kelly, Bechtold &
