@@ -236,6 +236,29 @@ def test_another_survey_is_a_row_more_and_old_tokens_stay():
         grown.config.published()
 
 
+def test_a_survey_that_was_added_learns_its_ends_alone(tmp_path):
+    """JWST, say: the loss falls, and tokens of the old surveys are the same to the bit."""
+    bands = ("f115w", "f277w")
+    row = BandRow(survey="jwst", prefix="NIRCAM", bands=bands, clip=(50.0, 50.0), token="tok_image_jwst", part="jwst")
+    grown = widened(IMAGES.network, row, ends_alone=True)
+    run = small_run("image", 40)
+    planes = Planes(config=grown.config, survey="jwst", part="jwst", name="planes_jwst")
+    run = replace(run, model=grown.config, codecs=(planes,), optim=replace(run.optim, peak=0.05))
+    pictures = skies.images(8)
+    seen = skies.sky(8, jwst=replace(pictures, flux=pictures.flux[:, :2], ivar=pictures.ivar[:, :2], bands=bands))
+    losses: list[float] = []
+    model = train(run, tmp_path, seen, start=grown, watch=lambda now: losses.append(now.loss))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    again = store.load(tmp_path / "model")
+    for network in (model, again):
+        old = replace(IMAGES, network=network).encode(SKY)["tok_image"].values
+        assert torch.equal(old, IMAGES.encode(SKY)["tok_image"].values)
+    codec = ImageCodec(network=again, survey="jwst")
+    assert codec.decode(codec.encode(seen), like=seen)["jwst"].bands == bands
+    with pytest.raises(BadValue, match="another prefix"):
+        widened(IMAGES.network, replace(row, prefix="DES", bands=("g",), clip=(1.0,)))
+
+
 # --- spectra -----------------------------------------------------------------------------------------------------
 
 

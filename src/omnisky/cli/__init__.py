@@ -152,6 +152,7 @@ def mock(
     cameras: tuple[str, ...] = ("legacysurvey",),
     spectrographs: tuple[str, ...] = ("desi",),
     gaia: bool = False,
+    light_curves: bool = False,
     faintest: float = 20.0,
     stars: float = 0.1,
     seed: int = 0,
@@ -171,6 +172,8 @@ def mock(
         desi, sdss: any of them.
     gaia
         Low-resolution spectra too, of what is bright enough.
+    light_curves
+        Supernovae, Cepheids and quasars as Rubin's LSST sees them, instead of all that: shards in one folder.
     faintest
         r magnitude (AB) of the faintest.
     stars
@@ -183,6 +186,13 @@ def mock(
     from omnisky.observe.mock import MockSky, Population, build
     from omnisky.watch import counting_bar
 
+    if light_curves:
+        from omnisky.observe.mock.curves import write_curves
+
+        with counting_bar("light curves") as watch:
+            write_curves(out, objects, seed=seed, watch=watch)
+        print(f"{out}: {objects:,} light curves; read them with omnisky.read({str(out)!r})")
+        return
     population = Population(seed=seed, faintest_r_mag=faintest, stars=stars)
     sky = MockSky(objects=objects, population=population, cameras=cameras, spectrographs=spectrographs, gaia_xp=gaia)
     done = files = 0

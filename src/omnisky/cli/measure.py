@@ -79,7 +79,14 @@ def astroclip(*, out: Path = Path("runs/astroclip"), objects: int = 26_000, json
 
 
 @app.command
-def codec(data: str, *folders: Path, out: Path = Path("runs/codec"), objects: int = 1000) -> None:
+def codec(
+    data: str,
+    *folders: Path,
+    out: Path = Path("runs/codec"),
+    objects: int = 1000,
+    everything: bool = False,
+    json: bool = False,
+) -> None:
     """Measure what learned codecs lose: omnisky evaluate codec DATA runs/codec-image-mini/model …
 
     Parameters
@@ -89,22 +96,39 @@ def codec(data: str, *folders: Path, out: Path = Path("runs/codec"), objects: in
     folders
         Models that `omnisky train codec-…` made.
     out
-        The folder of the figures, NAME.png: before and after.
+        The folder of codec.json and of the figures: TOKENS.png before and after, TOKENS-photometry.png.
     objects
         At most.
+    everything
+        Use all objects: for data that nothing was trained on.
+    json
+        Print one JSON object instead of tables.
     """
-    from omnisky.evaluate.codec import HEADERS, PHOTOMETRY, photometry_rows
+    from json import dumps
+
+    from omnisky.evaluate.codec import HEADERS, HELD_OUT, PHOTOMETRY, photometry_rows
     from omnisky.evaluate.codec import evaluate as measure
+    from omnisky.observe.pieces import save_json
     from omnisky.observe.read import read
-    from omnisky.plot import before_after
+    from omnisky.plot import before_after, flux_bias
+    from omnisky.train.devices import keep_memory
     from omnisky.watch import counting_bar, show_table
 
+    keep_memory()
     seen, reports = read(data), []
     for folder in folders:
         with counting_bar(str(folder)) as watch:
-            reports.append(measure(folder, seen, objects, watch))
+            reports.append(measure(folder, seen, objects, share=1.0 if everything else HELD_OUT, watch=watch))
+    drawn = [before_after(report.before, report.after, out / f"{report.name}.png") for report in reports]
+    drawn += [flux_bias(one.curves(), out / f"{one.name}-photometry.png") for one in reports if one.photometry]
+    told = {str(folder): report.state() for folder, report in zip(folders, reports, strict=True)}
+    save_json({"data": data, "models": told}, out / "codec.json")
+    if json:
+        print(dumps({"data": data, "models": told}, ensure_ascii=False))
+        return
     show_table(HEADERS, [report.row() for report in reports])
     for report in reports:
         if report.photometry:
             show_table(PHOTOMETRY, photometry_rows(report))
-        print(before_after(report.before, report.after, out / f"{report.name}.png"))
+    for path in drawn:
+        print(path)

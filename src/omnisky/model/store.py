@@ -14,6 +14,7 @@ from torch import nn
 
 from omnisky.codec.field import FieldCodecConfig, FieldRows
 from omnisky.codec.image import BandRow, ImageCodecConfig, Planes
+from omnisky.codec.light_curve import CurveRows, LightCurveCodecConfig
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
 from omnisky.codec.scalar import ClassIds, MagnitudeTokens
 from omnisky.codec.sections import Grid, OverlappingSections
@@ -64,6 +65,7 @@ KINDS: dict[str, type] = {
         *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
         *(Linear, Asinh, LegacyColours, SteinColours),
         *(ImageCodecConfig, BandRow, Planes, SpectrumCodecConfig, GridRows, FieldCodecConfig, FieldRows),
+        *(LightCurveCodecConfig, CurveRows),
         *(IdTokens, AnyToAnyConfig, Vocabulary, AionRule, DirichletRule, PerToken, PerModality, PerLogit),
     )
 }

@@ -14,6 +14,7 @@ from omnisky.plot.charts import curve as curve
 from omnisky.plot.charts import scaling_law as scaling_law
 from omnisky.plot.charts import yardsticks as yardsticks
 from omnisky.plot.codec import before_after as before_after
+from omnisky.plot.codec import flux_bias as flux_bias
 from omnisky.plot.gallery import completions as completions
 from omnisky.plot.gallery import lookalike_wall as lookalike_wall
 from omnisky.plot.gallery import predictions as predictions

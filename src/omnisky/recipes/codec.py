@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from omnisky.codec.field import FieldCodecConfig, FieldRows
 from omnisky.codec.image import ImageCodecConfig, Planes
+from omnisky.codec.light_curve import CurveRows, LightCurveCodecConfig
 from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
 from omnisky.train.config import Run
 from omnisky.train.optim import AdamW
@@ -131,6 +132,22 @@ def codec_field_mini() -> Run:
     )
 
 
+# --- light curves ------------------------------------------------------------------------------------------------
+
+
+def codec_light_curve_mini() -> Run:
+    """A codec of light curves, which AION-1 lacks, for those of `omnisky mock --light-curves`."""
+    config = LightCurveCodecConfig()
+    return Run(
+        name="codec-light-curve-mini",
+        model=config,
+        codecs=(CurveRows(config=config),),
+        steps=3000,
+        batch=64,
+        optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+    )
+
+
 RECIPES: dict[str, Callable[[], Run]] = {
     "codec-image": codec_image,
     "codec-image-mini": codec_image_mini,
@@ -138,4 +155,5 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "codec-spectrum-mini": codec_spectrum_mini,
     "codec-field": codec_field,
     "codec-field-mini": codec_field_mini,
+    "codec-light-curve-mini": codec_light_curve_mini,
 }
