@@ -65,6 +65,7 @@ def test_temperature_finds_by_how_much_chances_were_overconfident():
     assert (found.chance(bold).argmax(1) == bold.argmax(1)).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error"),
     [

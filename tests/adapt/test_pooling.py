@@ -12,7 +12,7 @@ from omnisky.adapt.pool import (
 )
 from omnisky.errors import BadPixels, BadValue, MissingModality, ShapeMismatch
 
-QUICK = {"steps": 150, "batch": 64, "heads": 2, "hidden": 16, "rate": 1e-2, "dropout": 0.0}
+QUICK = {"steps": 150, "batch": 64, "heads": 2, "hidden": 16, "rate": 1e-2, "dropout": 0.0, "kept": 1.0}
 
 
 def ragged(n: int = 200, seed: int = 0):

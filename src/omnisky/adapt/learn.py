@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omnisky.adapt.heads import Head
+from omnisky.model.heads import Head
 from omnisky.errors import NonFiniteLoss
 
 Pick = Callable[[np.ndarray, np.random.Generator | None], tuple[Tensor, ...]]

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from omnisky.adapt.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
+from omnisky.model.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
 from omnisky.adapt.learn import Effort, Watch, aside, learn, own_draws, said
 from omnisky.adapt.probe import FLOATS, Several, demand_classes
 from omnisky.errors import BadValue
@@ -54,9 +54,12 @@ class _Neural(BaseEstimator):
         )
         self.head_, self.n_iter_ = head, self.steps
         with own_draws(self.seed) as draw:
-            self.model_ = Perceptron(x.shape[1], self.hidden, head.width, self.dropout)
+            self.model_ = self._network()
             use, judges = np.flatnonzero(~away), np.flatnonzero(away)
             learn(self.model_, head, lambda rows, _: (scaled[rows],), target, use, judges, effort, draw, watch)
+
+    def _network(self) -> nn.Module:
+        return Perceptron(len(self.scaler_.mean_), self.hidden, self.head_.width, self.dropout)
 
     def _said(self, x: ArrayLike) -> Tensor:
         check_is_fitted(self)

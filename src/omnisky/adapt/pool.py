@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from omnisky.adapt.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
+from omnisky.model.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
 from omnisky.adapt.learn import Effort, Pick, Watch, learn, own_draws, said
 from omnisky.adapt.neural import LEVELS, binned
 from omnisky.adapt.probe import demand_classes
@@ -99,14 +99,17 @@ class _Attentive(BaseEstimator):
     ) -> None:
         if present is not None:
             demand_tokens(present)
-        self.head_ = head
+        self.head_, self.width_ = head, x.shape[-1]
         draw = np.random.default_rng(self.seed)
         away = draw.permutation(len(use)) < max(len(use) // 10, 1) if judge is None else judge[use]
         effort = Effort(steps=self.steps, batch=self.batch, rate=self.rate, weight_decay=self.weight_decay)
         with own_draws(self.seed):
-            self.model_ = AttentivePool(x.shape[-1], head.width, self.heads, self.hidden, self.dropout)
+            self.model_ = self._network()
             pick = self._picker(x, present)
             learn(self.model_, head, pick, target, use[~away], use[away], effort, draw, watch)
+
+    def _network(self) -> AttentivePool:
+        return AttentivePool(self.width_, self.head_.width, self.heads, self.hidden, self.dropout)
 
     def _picker(self, x: np.ndarray, present: np.ndarray | None) -> Pick:
         states, there = torch.from_numpy(x), None if present is None else torch.from_numpy(present)
@@ -130,9 +133,8 @@ class _Attentive(BaseEstimator):
     def _said(self, x: np.ndarray, present: np.ndarray | None) -> Tensor:
         """What the network says of every row, views and all."""
         check_is_fitted(self)
-        width = self.model_.norm.normalized_shape[0]
-        if x.ndim != 3 or x.shape[-1] != width or len(x) % self.views:
-            raise ShapeMismatch("x", saw=x.shape, want=f"(object · {self.views} views, token, {width})")
+        if x.ndim != 3 or x.shape[-1] != self.width_ or len(x) % self.views:
+            raise ShapeMismatch("x", saw=x.shape, want=f"(object · {self.views} views, token, {self.width_})")
         if present is not None:
             demand_tokens(present)
         states, there = torch.from_numpy(x), None if present is None else torch.from_numpy(present)
@@ -196,8 +198,7 @@ class AttentiveProbe(ClassifierMixin, _Attentive):
     def save(self, folder: str | Path, *, signature: str, names: tuple[str, ...] = ()) -> Path:
         """Write the fitted probe, signed by what made its tokens; `names` are those of the classes."""
         check_is_fitted(self)
-        width = self.model_.norm.normalized_shape[0]
-        told = {"signature": signature, "names": list(names), "classes": self.classes_.tolist(), "width": width}
+        told = {"signature": signature, "names": list(names), "classes": self.classes_.tolist(), "width": self.width_}
         with atomic(folder) as draft:
             draft.mkdir()
             save_file(self.model_.state_dict(), draft / "probe.safetensors")
@@ -214,7 +215,8 @@ class AttentiveProbe(ClassifierMixin, _Attentive):
             )
         probe = cls(**told["settings"])
         probe.classes_, probe.names_ = np.asarray(told["classes"]), tuple(told["names"])
-        probe.model_ = AttentivePool(told["width"], len(probe.classes_), probe.heads, probe.hidden, probe.dropout)
+        probe.head_, probe.width_ = Classes(count=len(probe.classes_)), told["width"]
+        probe.model_ = probe._network()
         store.fill(probe.model_, store.read_weights(Path(folder) / "probe.safetensors"), folder)
         probe.model_.eval()
         return probe

@@ -192,23 +192,29 @@ class _Basis:
 class _Neighbours(_Probe):
     """The k nearest in standardised vectors, the nearer the weightier (1 / distance)."""
 
+    _kind: Any
+
     def __init__(self, k: int = 16) -> None:
         self.k = k
 
-    def _near(self, model: Any, x: ArrayLike, y: ArrayLike, **rules: Any) -> Any:
-        scaled, answers = self._told(x, y, **rules)
-        if not 1 <= self.k <= len(scaled):
-            raise BadValue("k", saw=self.k, want=f"1 … n_samples={len(scaled)}")
-        self.x_, self.y_ = scaled, answers
-        return model(n_neighbors=self.k, weights="distance", algorithm="brute").fit(scaled, answers)
+    def _remember(self, x: ArrayLike, y: ArrayLike, **rules: Any) -> None:
+        self.x_, self.y_ = self._told(x, y, **rules)
+        if not 1 <= self.k <= len(self.x_):
+            raise BadValue("k", saw=self.k, want=f"1 … n_samples={len(self.x_)}")
+        self.model_ = self._remembered()
+
+    def _remembered(self) -> Any:
+        return self._kind(n_neighbors=self.k, weights="distance", algorithm="brute").fit(self.x_, self.y_)
 
 
 class KNNClassifier(ClassifierMixin, _Neighbours):
     """The commonest class among the k nearest: what an embedding knows without learning anything."""
 
+    _kind = KNeighborsClassifier
+
     def fit(self, x: ArrayLike, y: ArrayLike) -> KNNClassifier:
         """x (object, width), y labels (object,). Raises BadValue for fewer samples than k, or a single class."""
-        self.model_ = self._near(KNeighborsClassifier, x, y)
+        self._remember(x, y)
         self.classes_ = self.model_.classes_
         demand_classes(self.classes_)
         return self
@@ -227,9 +233,11 @@ class KNNClassifier(ClassifierMixin, _Neighbours):
 class KNNRegressor(Several, _Neighbours):
     """The mean of the k nearest, as in AstroCLIP's zero-shot tests (Parker et al. 2024, §5.2)."""
 
+    _kind = KNeighborsRegressor
+
     def fit(self, x: ArrayLike, y: ArrayLike) -> KNNRegressor:
         """x (object, width), y numbers (object,) or (object, number). Raises BadValue for fewer samples than k."""
-        self.model_ = self._near(KNeighborsRegressor, x, y, multi_output=True, y_numeric=True)
+        self._remember(x, y, multi_output=True, y_numeric=True)
         return self
 
     def predict(self, x: ArrayLike) -> Float[np.ndarray, "object ..."]:

@@ -78,14 +78,17 @@ def train(
     source: Source | None = None,
     start: nn.Module | None = None,
     watch: Callable[[Progress], None] | None = None,
+    judged: Observation | None = None,
 ) -> nn.Module:
     """Train, or go on training, and return the model in eval mode; it is also saved as `folder`/model.
 
-    `source` replaces `run.data`; `start` gives the weights to begin with. Raises
+    `source` replaces `run.data`; `start` gives the weights to begin with; `judged` are the objects of the validation
+    loss, instead of `run.held_out` of the source. Raises
     ResumeMismatch when the folder holds another run, NonFiniteLoss, StorageError.
     """
     folder = Path(folder)
     learner = _begin(run, folder, source, start)
+    learner.judged = learner.judged if judged is None else judged
     for seen in _until(run.steps, learner):
         progress = _step(learner, seen)
         if watch is not None:
