@@ -17,6 +17,7 @@ from omnisky.adapt.segment import Segmenter
 from omnisky.adapt.tuned import TunedClassifier, TunedDensity, TunedRegressor
 from omnisky.errors import ConfigError
 from omnisky.model import store
+from omnisky.model.adapted import Adapted
 
 ESTIMATORS: dict[str, type] = {
     kind.__name__: kind
@@ -41,6 +42,8 @@ def packed(estimator: BaseEstimator) -> tuple[dict[str, Any], dict[str, Tensor]]
     for name, value in vars(estimator).items():
         if not name.endswith("_") or name.startswith("_") or (name == "model_" and hasattr(estimator, "y_")):
             continue
+        if isinstance(value, Adapted):
+            continue  # written by `finetuned`, in files of their own
         if isinstance(value, nn.Module):
             tensors |= {f"{name}/{key}": t.detach().cpu().contiguous() for key, t in value.state_dict().items()}
         elif isinstance(value, StandardScaler):
