@@ -27,8 +27,8 @@ def read_labels(path: str | Path, target: str) -> dict[str, Any]:
     Raises MissingModality (no such column), BadValue (an id comes twice), CorruptFile.
     """
     seen = read_table(path, ra=None, dec=None, columns=[target])
-    part = seen["scalars"] if "scalars" in seen else seen["labels"]
-    found = dict(zip(seen.object_id.tolist(), np.asarray(part[target]).tolist(), strict=True))
+    column = seen["scalars"][target] if "scalars" in seen else seen["labels"].columns[target]
+    found = dict(zip(seen.object_id.tolist(), np.asarray(column).tolist(), strict=True))
     if len(found) < len(seen):
         raise BadValue(f"{path}: object ids", saw=f"{len(seen) - len(found)} that come twice", want="each once")
     return found
