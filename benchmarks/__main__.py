@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import aion, astropt, codecs, crossmatch, loading, pairs, views
+from benchmarks import aion, astropt, codecs, crossmatch, loading, pairs, probes, views
 from benchmarks.harness import Comparison, Disagreement, Effort, run
 
-GROUPS = (aion, astropt, codecs, crossmatch, loading, pairs, views)
+GROUPS = (aion, astropt, codecs, crossmatch, loading, pairs, probes, views)
 """each offers comparisons(quick), workers() and versions()"""
 QUIET = 0.1
 """processors that others may keep busy before a measurement is called disturbed"""

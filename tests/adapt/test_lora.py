@@ -77,7 +77,9 @@ def test_files_come_back_and_are_pefts(tokens, tmp_path):
     old = dict(model().named_modules())[name].weight
     lowrank.fold(base)
     # peft's own formula: W + lora_alpha / r · B A
-    torch.testing.assert_close(old + config["lora_alpha"] / config["r"] * b @ a, dict(base.named_modules())[name].weight)
+    torch.testing.assert_close(
+        old + config["lora_alpha"] / config["r"] * b @ a, dict(base.named_modules())[name].weight
+    )
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
@@ -96,7 +98,9 @@ def test_updates_of_another_model_are_refused(tmp_path):
         lora.load(other, tmp_path / "a")
     with pytest.raises(UnknownLayout, match="no low-rank"):
         lora.save(model(), tmp_path / "b")
-    write_weights({"base_model.model.no.such.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "a/adapter_model.safetensors")
+    write_weights(
+        {"base_model.model.no.such.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "a/adapter_model.safetensors"
+    )
     with pytest.raises(UnknownLayout, match="no such layer"):
         lora.load(model(), tmp_path / "a")
 

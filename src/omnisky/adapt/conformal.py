@@ -64,7 +64,7 @@ class ConformalQuantiles:
 
 @dataclass(frozen=True)
 class Mondrian:
-    """A margin of its own for each bin of a column: faint objects get what faint objects need (Vovk et al. 2005, §4.5)."""
+    """A margin for each bin of a column: faint objects get what faint objects need (Vovk et al. 2005, §4.5)."""
 
     edges: tuple[float, ...]
     """between the bins, in the unit of the column; the first and last bin are open"""
@@ -81,7 +81,7 @@ class Mondrian:
         edges: Sequence[float],
         coverage: float = 0.9,
     ) -> Mondrian:
-        """From calibration objects and a number of each. Raises BadValue for an empty bin, and as `SplitConformal.of`."""
+        """From calibration objects and a number of each. Raises BadValue for an empty bin, and as above."""
         _demand(said, truth)
         if list(edges) != sorted(set(edges)):
             raise BadValue("edges", saw=tuple(edges), want="rising numbers")

@@ -32,7 +32,7 @@ from omnisky.adapt.learn import Watch
 from omnisky.adapt.neural import grid
 from omnisky.adapt.rows import Rows, Seen
 from omnisky.adapt.score import Score, accuracy, r2
-from omnisky.errors import BadValue, CorruptFile, ProvenanceError
+from omnisky.errors import BadValue, ConfigError, CorruptFile, ProvenanceError
 from omnisky.generate.posterior import Posterior
 from omnisky.model import store
 from omnisky.model.adapted import Adapted
@@ -57,7 +57,7 @@ class FineTunedModel(BaseEstimator):
     whole cells of sky where positions are known, is put aside while learning and decides when to stop.
     """
 
-    def __init__(  # noqa: PLR0913 - scikit-learn wants every setting by name here
+    def __init__(
         self,
         base: str | Path | nn.Module = "omnisky-nano",
         adaptation: Any = Linear(),  # noqa: B008 - frozen
@@ -74,9 +74,7 @@ class FineTunedModel(BaseEstimator):
 
     # --- the verbs ---
 
-    def fit(
-        self, x: Any, y: Any, *, folder: str | Path | None = None, watch: Watch | None = None
-    ) -> FineTunedModel:
+    def fit(self, x: Any, y: Any, *, folder: str | Path | None = None, watch: Watch | None = None) -> FineTunedModel:
         """Learn y, one label an object or {object id: label}, of x, in any form that `Rows.of` knows.
 
         `folder` keeps the run of a fine-tuning, so that a killed one goes on. Raises ShapeMismatch, BadPixels for NaN
@@ -140,8 +138,9 @@ class FineTunedModel(BaseEstimator):
         """Write the folder, whole or not at all; nothing in it is executed. Raises ConfigError, StorageError."""
         check_is_fitted(self)
         plan = self._plan()
-        if type(plan).__name__ not in ADAPTATIONS or isinstance(plan, OnVectors):
-            stored.packed(self.estimator_)  # says why not
+        if ADAPTATIONS.get(type(plan).__name__) is not type(plan) or isinstance(plan, OnVectors):
+            saw = type(self.estimator_).__name__
+            raise ConfigError("cannot be saved without pickle", saw=saw, want=tuple(ADAPTATIONS))
         told, tensors = stored.packed(self.estimator_)
         tensors |= {"seen/ids": torch.from_numpy(self.seen_.ids), "seen/cells": torch.from_numpy(self.seen_.cells)}
         named = not isinstance(self.base, nn.Module)
@@ -234,9 +233,11 @@ class FineTunedModel(BaseEstimator):
     def _model(self) -> Any:
         if isinstance(self.base, nn.Module):
             return self.base
-        if getattr(self, "_loaded", None) is None or self._loaded[0] != self.base:
-            self._loaded = (self.base, store.load(self.base))
-        return self._loaded[1]
+        name, loaded = getattr(self, "_loaded", (None, None))
+        if loaded is None or name != self.base:
+            loaded = store.load(self.base)
+            self._loaded = (self.base, loaded)
+        return loaded
 
     def _frozen(self) -> Frozen:
         cache = None if self.cache is None else Path(self.cache)

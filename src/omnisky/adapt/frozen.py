@@ -97,7 +97,7 @@ class Frozen:
         if isinstance(rows.held, np.ndarray):
             return _demand(rows.held, 4)
         states = self.states(rows, watch).values
-        first = rows.take(np.arange(1)).held
+        first: Any = rows.take(np.arange(1)).held
         tokens = first if isinstance(first, Tokens) else encode_all(self.model.codecs, only(first.take([0]), self.part))
         start, index = _grid(self.model, tokens, states.shape[1])
         return states[:, start + index]

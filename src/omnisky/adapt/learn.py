@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omnisky.model.heads import Head
 from omnisky.errors import NonFiniteLoss
+from omnisky.model.heads import Head
 
 Pick = Callable[[np.ndarray, np.random.Generator | None], tuple[Tensor, ...]]
 """(objects, draws or None where they are judged) → what the network is given"""

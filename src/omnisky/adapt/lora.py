@@ -68,21 +68,17 @@ def load(model: nn.Module, folder: str | Path) -> None:
     """
     folder = Path(folder)
     config, tensors = _config(folder), read_weights(folder / "adapter_model.safetensors")
-    layers = dict(model.named_modules())
+    layers: dict[str, Any] = dict(model.named_modules())
     names = sorted({key.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for key in tensors})
     for name in names:
         a, b = (tensors.get(f"{PREFIX}{name}.lora_{letter}.weight") for letter in "AB")
-        old = layers.get(name)
+        old: Any = layers.get(name)
         if a is None or b is None or type(old) is not nn.Linear or (len(b), a.shape[1]) != tuple(old.weight.shape):
             saw = "no such layer" if old is None else f"{type(old).__name__} {tuple(getattr(old, 'weight', b).shape)}"
             raise UnknownLayout(f"{folder}: an update of {name!r}", saw=saw, want="a linear layer of that shape")
         rank = a.shape[0]
-        scale = config["alpha_pattern"].get(name, config["lora_alpha"]) / (
-            rank**0.5 if config["use_rslora"] else rank
-        )
-        new = LowRankLinear(
-            old.in_features, old.out_features, bias=old.bias is not None, rank=rank, scale=scale
-        )
+        scale = config["alpha_pattern"].get(name, config["lora_alpha"]) / (rank**0.5 if config["use_rslora"] else rank)
+        new = LowRankLinear(old.in_features, old.out_features, bias=old.bias is not None, rank=rank, scale=scale)
         new.weight, new.bias = old.weight, old.bias
         with torch.no_grad():
             new.lora_a.copy_(a)

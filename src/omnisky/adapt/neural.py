@@ -14,11 +14,11 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from omnisky.model.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
 from omnisky.adapt.learn import Effort, Watch, aside, learn, own_draws, said
 from omnisky.adapt.probe import FLOATS, Several, demand_classes
 from omnisky.errors import BadValue
 from omnisky.generate.posterior import Posterior
+from omnisky.model.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
 
 
 class Perceptron(nn.Sequential):
@@ -49,10 +49,9 @@ class _Neural(BaseEstimator):
         scaled = torch.from_numpy(self.scaler_.transform(x)).float()
         kinds = target.numpy() if isinstance(head, Classes) else None
         away = aside(np.arange(len(x)), 0.1, self.seed, kinds) if judge is None else judge
-        effort = Effort(
-            steps=self.steps, batch=self.batch, rate=self.rate, weight_decay=self.weight_decay, patience=8
-        )
-        self.head_, self.n_iter_ = head, self.steps
+        effort = Effort(steps=self.steps, batch=self.batch, rate=self.rate, weight_decay=self.weight_decay, patience=8)
+        self.head_: Any = head
+        self.n_iter_ = self.steps
         with own_draws(self.seed) as draw:
             self.model_ = self._network()
             use, judges = np.flatnonzero(~away), np.flatnonzero(away)
@@ -154,7 +153,7 @@ class _Posterior(RegressorMixin, _Numeric):
 class MixtureDensityRegressor(_Posterior):
     """A number as a sum of Gaussians whose weights, means and widths are told (Bishop 1994)."""
 
-    def __init__(  # noqa: PLR0913 - scikit-learn wants every setting by name here
+    def __init__(
         self,
         components: int = 6,
         hidden: int = 256,
@@ -179,7 +178,7 @@ LEVELS = (0.025, 0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95, 0.975)
 class QuantileRegressor(_Posterior):
     """Quantiles of a number, by the pinball loss; `predict` gives the median."""
 
-    def __init__(  # noqa: PLR0913 - scikit-learn wants every setting by name here
+    def __init__(
         self,
         levels: tuple[float, ...] = LEVELS,
         hidden: int = 256,

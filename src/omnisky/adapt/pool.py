@@ -15,14 +15,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from omnisky.model.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
 from omnisky.adapt.learn import Effort, Pick, Watch, learn, own_draws, said
 from omnisky.adapt.neural import LEVELS, binned
 from omnisky.adapt.probe import demand_classes
 from omnisky.errors import BadPixels, MissingModality, ProvenanceError, ShapeMismatch
 from omnisky.generate.posterior import Posterior
 from omnisky.model import store
+from omnisky.model.heads import Classes, Head, Mixture, Numbers, Quantiles, spread
 from omnisky.storage import atomic
+
 
 def mean_pooled(
     tokens: Float[np.ndarray, "row token width"], present: Bool[np.ndarray, "row token"] | None = None
@@ -87,7 +88,7 @@ class _Attentive(BaseEstimator):
         self.heads, self.hidden, self.dropout, self.steps, self.batch = heads, hidden, dropout, steps, batch
         self.rate, self.weight_decay, self.kept, self.views, self.seed = rate, weight_decay, kept, views, seed
 
-    def _learn(  # noqa: PLR0913 - tokens, answers, and who learns from whom
+    def _learn(
         self,
         x: np.ndarray,
         target: Tensor,
@@ -99,7 +100,8 @@ class _Attentive(BaseEstimator):
     ) -> None:
         if present is not None:
             demand_tokens(present)
-        self.head_, self.width_ = head, x.shape[-1]
+        self.head_: Any = head
+        self.width_ = x.shape[-1]
         draw = np.random.default_rng(self.seed)
         away = draw.permutation(len(use)) < max(len(use) // 10, 1) if judge is None else judge[use]
         effort = Effort(steps=self.steps, batch=self.batch, rate=self.rate, weight_decay=self.weight_decay)

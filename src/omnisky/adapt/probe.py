@@ -125,7 +125,8 @@ class Turned:
             warnings.warn(f"LinearProbe: not there after {self.most} steps", ConvergenceWarning, stacklevel=2)
         self.start = found.x.reshape(self.start.shape) / scale
         whole = self._all(self.axes @ self.start[:-1])
-        return whole, self._all(self.start[-1:])[0] - self.mean @ whole, max(int(found.nit), 1)
+        first = self._all(self.start[-1:])[0] - self.mean @ whole
+        return whole.astype(x.dtype), first.astype(x.dtype), max(int(found.nit), 1)
 
     def score(self, fitted: tuple[np.ndarray, np.ndarray, int], rows: Any) -> float:
         """The share of right answers of what was fitted last."""
@@ -169,7 +170,7 @@ class RidgeProbe(Several, _Probe):
             missed = [np.mean((scaled[away] @ basis.at(p) + self.intercept_ - numbers[away]) ** 2) for p in tried]
             tried = tried[[int(np.argmin(missed))]]
         self.penalty_ = float(tried[0])
-        self.coef_ = _Basis(scaled, numbers - self.intercept_).at(self.penalty_)
+        self.coef_ = _Basis(scaled, numbers - self.intercept_).at(self.penalty_).astype(scaled.dtype)
         return self
 
     def predict(self, x: ArrayLike) -> Float[np.ndarray, "object ..."]:

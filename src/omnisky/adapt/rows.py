@@ -36,7 +36,8 @@ Held = Source | Tokens | Embedding | np.ndarray
 class Rows:
     """Observations, tokens, embeddings or numbers, and the objects that they are of."""
 
-    held: Held
+    held: Any
+    """`Held`; typed as what it is where it is used"""
     places: Places | None
     """None where nothing is said of them: tokens and arrays"""
 
@@ -55,7 +56,7 @@ class Rows:
             return cls(x, Places(object_id=x.object_id, ra=x.ra, dec=x.dec))
         if isinstance(x, Tokens):
             return cls(x, None)
-        if isinstance(x, Source):
+        if isinstance(x, Source) and not isinstance(x, np.ndarray):  # an array has rows to take too
             return cls(x, Places.of(x))
         x = np.asarray(x)
         if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiu":

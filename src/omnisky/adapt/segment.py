@@ -93,9 +93,7 @@ class Segmenter(BaseEstimator):
             raise BadValue("maps of one class", saw=f"all {'inside' if y.max() > 0.5 else 'outside'}", want="both")
         away = aside(np.arange(len(x)), 0.1, self.seed) if judge is None else judge
         states, target = torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(y, dtype=np.float32))
-        effort = Effort(
-            steps=self.steps, batch=self.batch, rate=self.rate, weight_decay=self.weight_decay, patience=8
-        )
+        effort = Effort(steps=self.steps, batch=self.batch, rate=self.rate, weight_decay=self.weight_decay, patience=8)
         use, judges = np.flatnonzero(~away), np.flatnonzero(away)
         with own_draws(self.seed) as draw:
             self.width_, self.patch_px_, self.count_ = x.shape[-1], patch_px, y.shape[1]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
@@ -31,7 +30,7 @@ ESTIMATORS: dict[str, type] = {
 """every estimator that a folder may hold"""
 
 
-def packed(estimator: BaseEstimator) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def packed(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(what fits in a JSON, tensors). Raises ConfigError for an estimator that is not ours."""
     kind = type(estimator).__name__
     if ESTIMATORS.get(kind) is not type(estimator):

@@ -1,8 +1,9 @@
-"""Fine-tuning: a model learns an answer by the one training loop, whole or by low-rank updates; the best look is kept."""
+"""Fine-tuning: a model learns an answer by the one training loop, whole or by low-rank updates; the best is kept."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from omnisky.model.adapted import ANSWER, Adapted, AdaptedConfig
 from omnisky.model.heads import Classes, Head, Mixture, Numbers, spread
 from omnisky.observe.loader import Chosen, Source
 from omnisky.observe.types import Observation, Scalars
+from omnisky.storage import atomic
 from omnisky.train.config import Run
 from omnisky.train.devices import here
 from omnisky.train.loop import JUDGED, Progress, train
@@ -60,13 +62,16 @@ class _Enough(Exception):
 class _Best:
     """Watches the loop, and keeps the checkpoint of the lowest validation loss.
 
-    The loop tells of a step before it writes its checkpoint, so that of step s is fetched when it tells of s + 1.
+    The loop tells of a step before it writes its checkpoint, so that of step s is fetched when it tells of s + 1; of a
+    call that was killed, the metrics say which was best so far.
     """
 
     def __init__(self, folder: Path, patience: int, watch: Watch | None) -> None:
         self.file, self.kept = folder / "last" / "state.safetensors", folder / "best.safetensors"
         self.patience, self.watch = patience, watch
-        self.lowest, self.worse, self.fresh = *_before(folder), False
+        self.lowest, self.worse, self.fresh = float("inf"), 0, False
+        if self.file.exists():
+            self._remember(folder)
 
     def __call__(self, now: Progress) -> None:
         self.fetch()
@@ -80,18 +85,18 @@ class _Best:
 
     def fetch(self) -> None:
         if self.fresh:
-            self.kept.write_bytes(self.file.read_bytes())
+            with atomic(self.kept) as draft:
+                shutil.copyfile(self.file, draft)
             self.fresh = False
 
-
-def _before(folder: Path) -> tuple[float, int]:
-    """(the lowest validation loss so far, how many looks ago), of a call that was killed."""
-    if not (folder / "best.safetensors").exists():
-        return float("inf"), 0
-    last = json.loads((folder / "last" / "state.json").read_text())["step"]
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    looks = [line["held_out"] for line in lines if "held_out" in line and line["step"] <= last]
-    return min(looks), len(looks) - 1 - int(np.argmin(looks))
+    def _remember(self, folder: Path) -> None:
+        last = json.loads((folder / "last" / "state.json").read_text())["step"]
+        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        looks = [(line["held_out"], line["step"]) for line in lines if "held_out" in line and line["step"] <= last]
+        if looks:
+            self.lowest, at = min(looks)
+            self.worse = sum(step > at for _, step in looks)
+            self.fresh = at == last
 
 
 class _Tuned(BaseEstimator):
@@ -217,7 +222,7 @@ class TunedRegressor(RegressorMixin, _Tuned):
         """As TunedClassifier.fit; y (object,) or (object, number)."""
         self.flat_ = y.ndim == 1
         table = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        self.head_ = self._head(table)
+        self.head_: Any = self._head(table)
         codec = ScalarTokens(columns=tuple(f"{ANSWER}_{i}" for i in range(table.shape[1])), name=ANSWER, part=ANSWER)
         self._learn(frozen, rows, table, self.head_, codec, judge, folder, watch)
         return self

@@ -34,7 +34,7 @@ def fit(
     cache: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Adapt a model to labels: omnisky fit labels.csv --data galaxies/ --target class --adaptation attentive --out mine.
+    """Adapt a model to labels: omnisky fit labels.csv --data galaxies/ --target class --adaptation knn --out mine.
 
     Words and whole numbers are classes, decimal numbers are numbers.
 

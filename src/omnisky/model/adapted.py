@@ -51,8 +51,8 @@ class Adapted(nn.Module):
         if config.lora_rank:
             self.base.requires_grad_(False)
             reading = getattr(self.base, "encoder", self.base)  # a decoder has no part in vectors
-            how = {"rank": config.lora_rank, "scale": config.lora_scale, "parts": UPDATED, "generator": draw}
-            if not lowrank.add(reading, FUSED, **how):
+            rank, scale = config.lora_rank, config.lora_scale
+            if not lowrank.add(reading, FUSED, rank=rank, scale=scale, parts=UPDATED, generator=draw):
                 raise BadValue("low-rank updates", saw="no attention in this model", want="a transformer")
         self.norm = nn.LayerNorm(config.width)
         self.answers = nn.Linear(config.width, config.head.width)

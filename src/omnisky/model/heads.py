@@ -1,4 +1,4 @@
-"""What is asked of an object: a class, numbers, a mixture, quantiles. Each says how wide it is and what surprises it."""
+"""What is asked of an object: a class, numbers, a mixture, quantiles; how many numbers say it, and how wrong they are."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Quantiles:
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.levels[:-1], self.levels[1:], strict=True))
-        if not self.levels or not rising or not 0 < self.levels[0] or not self.levels[-1] < 1:
+        if not self.levels or not rising or not self.levels[0] > 0 or not self.levels[-1] < 1:
             raise BadValue("levels", saw=self.levels, want="rising numbers between 0 and 1")
 
     @property

@@ -65,8 +65,8 @@ def add(
     """Give every linear layer whose name ends so a low-rank update, in place; its own weights are kept. Their names."""
     found = [(n, m) for n, m in model.named_modules() if n.endswith(ending) and type(m) is nn.Linear]
     for name, old in found:
-        how = {"rank": rank, "scale": scale, "parts": parts, "generator": generator}
-        new = LowRankLinear(old.in_features, old.out_features, bias=old.bias is not None, **how)
+        bias, sizes = old.bias is not None, (old.in_features, old.out_features)
+        new = LowRankLinear(*sizes, bias=bias, rank=rank, scale=scale, parts=parts, generator=generator)
         new.weight, new.bias = old.weight, old.bias
         model.set_submodule(name, new)
     return tuple(name for name, _ in found)
