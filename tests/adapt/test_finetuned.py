@@ -150,7 +150,7 @@ def test_maps_out_of_patches(toy):
     inside = (seen["image"].flux.astype(float).mean(1) > 60)[:, None]
     fitted = FineTunedModel(base, Segmentation(steps=30, hidden=16)).fit(seen, inside)
     assert fitted.predict(seen).shape == inside.shape
-    with pytest.raises(BadValue, match="score"):
+    with pytest.raises(BadValue, match="one label an object"):
         fitted.score(seen, inside)
 
 
@@ -301,3 +301,29 @@ def test_whom_it_learnt_from_is_known_again():
     seen.demand_apart(Rows.of(np.zeros((2, 3))))
     with pytest.raises(BadValue, match="5 were learnt from"):
         seen.demand_apart(Rows.of(galaxies(8)))
+
+
+@pytest.mark.parametrize("plan", [Linear(), MixtureDensity(**SHORT)], ids=lambda plan: type(plan).__name__)
+def test_calibrated_intervals_hold_what_they_promise(plan, tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(600, 16)).astype(np.float32)
+    y = x[:, 0].astype(float) + draw.normal(size=600)
+    fitted = FineTunedModel(model(), plan).fit(x[:200], y[:200])
+    with pytest.raises(BadValue, match="calibrate"):
+        fitted.predict_interval(x)
+    fitted.calibrate(x[200:400], y[200:400], coverage=0.8)
+    low, high = FineTunedModel.load(fitted.save(tmp_path / "m")).predict_interval(x[400:]).T
+    assert ((low <= y[400:]) & (y[400:] <= high)).mean() == pytest.approx(0.8, abs=0.12)  # 3 σ of both samples
+
+
+def test_calibrated_chances_keep_the_answer_and_whom_they_learnt_from(toy):
+    base, seen, kind, _ = toy
+    fitted = FineTunedModel(base, Linear()).fit(seen.take(slice(0, 30)), kind[:30])
+    before, said = fitted.predict_proba(seen), fitted.predict(seen)
+    fitted.calibrate(seen.take(slice(30, 50)), kind[30:50])
+    np.testing.assert_array_equal(fitted.predict(seen), said)
+    assert np.abs(fitted.predict_proba(seen) - before).max() > 1e-4
+    with pytest.raises(BadValue, match="20 were learnt from"):
+        fitted.score(seen.take(slice(30, 60)), kind[30:])
+    with pytest.raises(BadValue, match="labels"):
+        fitted.calibrate(seen.take(slice(50, 60)), kind[50:] + 7)

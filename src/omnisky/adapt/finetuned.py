@@ -27,6 +27,7 @@ from torch import nn
 
 from omnisky.adapt import adaptations, lora, stored
 from omnisky.adapt.adaptations import Adaptation, Linear, OnVectors
+from omnisky.adapt.conformal import ConformalQuantiles, SplitConformal, Temperature
 from omnisky.adapt.frozen import Frozen
 from omnisky.adapt.learn import Watch
 from omnisky.adapt.neural import grid
@@ -44,6 +45,9 @@ ADAPTATIONS: dict[str, type] = {
     if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__") and kind.__module__ == adaptations.__name__
 }
 """those that a folder may name"""
+
+
+CALIBRATIONS = {kind.__name__: kind for kind in (SplitConformal, ConformalQuantiles, Temperature)}
 
 
 class FineTunedModel(BaseEstimator):
@@ -97,6 +101,7 @@ class FineTunedModel(BaseEstimator):
         self.estimator_.fit(**_called(given, takes), y=labels, **more)
         self.signature_, self.seen_, self.judged_ = frozen.signature, Seen.of(rows), int(away.sum())
         self.edges_ = grid(labels) if numeric and labels.ndim == 1 else None
+        self.calibration_ = None
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self
@@ -107,7 +112,8 @@ class FineTunedModel(BaseEstimator):
 
     def predict_proba(self, x: Any, *, watch: Watch | None = None) -> np.ndarray:
         """The chance of each class, in the order of `classes_`. Raises BadValue where numbers were learnt."""
-        return self._ask("predict_proba", x, watch)
+        chance = self._ask("predict_proba", x, watch)
+        return self.calibration_.chance(chance) if isinstance(self.calibration_, Temperature) else chance
 
     def predict_posterior(self, x: Any, edges: np.ndarray | None = None, *, watch: Watch | None = None) -> Posterior:
         """How likely each bin is; 300 bins over the range of the labels, if no edges are given.
@@ -123,14 +129,41 @@ class FineTunedModel(BaseEstimator):
         Raises BadValue where one of these objects was learnt from, or lies in a cell of sky (0.9°) with one that was;
         `leaky` allows it.
         """
-        check_is_fitted(self)
-        rows, labels = Rows.of(x).labelled(y)
-        if labels.ndim > 1:
-            raise BadValue("score", saw=f"labels {labels.shape}", want="one an object", hint="adapt.score")
-        if not leaky:
-            self.seen_.demand_apart(rows)
+        rows, labels = self._apart(x, y, leaky)
         said = self.predict(rows)
         return r2(labels.astype(float), said) if self.edges_ is not None else accuracy(labels, said)
+
+    def calibrate(self, x: Any, y: Any, *, coverage: float = 0.9, leaky: bool = False) -> FineTunedModel:
+        """Learn from other objects how far answers may be trusted; they count as learnt from.
+
+        Of classes, `predict_proba` becomes frequencies (temperature scaling); of numbers, `predict_interval` holds the
+        share `coverage` (conformal: of posteriors their own intervals are moved). `adapt.conformal` does it by bins.
+        Raises as `score` and `fit`.
+        """
+        rows, labels = self._apart(x, y, leaky)
+        found: SplitConformal | ConformalQuantiles | Temperature
+        if self.edges_ is None:
+            if strange := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
+                raise BadValue("labels", saw=strange, want=self.classes_.tolist())
+            chance = self._ask("predict_proba", rows, None)
+            found = Temperature.of(chance, np.searchsorted(self.classes_, labels))
+        elif hasattr(self.estimator_, "predict_posterior"):
+            found = ConformalQuantiles.of(self.predict_posterior(rows).interval(coverage), labels, coverage)
+        else:
+            found = SplitConformal.of(self.predict(rows), labels, coverage)
+        self.calibration_, self.seen_ = found, self.seen_ | Seen.of(rows)
+        return self
+
+    def predict_interval(self, x: Any, *, watch: Watch | None = None) -> np.ndarray:
+        """Where the number lies, (object, 2), as often as `calibrate` was told. Raises BadValue before that."""
+        check_is_fitted(self)
+        if isinstance(self.calibration_, ConformalQuantiles):
+            told = self.predict_posterior(x, watch=watch).interval(self.calibration_.coverage)
+            return self.calibration_.interval(told)
+        if isinstance(self.calibration_, SplitConformal):
+            return self.calibration_.interval(self.predict(x, watch=watch))
+        saw = type(self.calibration_).__name__
+        raise BadValue("no intervals", saw=saw, want="numbers, calibrated", hint="calibrate(x, y) first")
 
     # --- on disk ---
 
@@ -149,6 +182,8 @@ class FineTunedModel(BaseEstimator):
         told |= settings | {"judge": self.judge, "seed": self.seed, "judged": self.judged_}
         told |= {"adaptation": {"kind": type(plan).__name__, **vars(plan)}}
         told |= {"edges": None if self.edges_ is None else self.edges_.tolist()}
+        found = self.calibration_
+        told |= {"calibration": None if found is None else {"kind": type(found).__name__, **vars(found)}}
         with atomic(folder) as draft:
             draft.mkdir()
             if not named:
@@ -183,6 +218,8 @@ class FineTunedModel(BaseEstimator):
             model._load_network(folder, told, tensors)
         model.signature_, model.judged_ = told["signature"], told["judged"]
         model.edges_ = None if told["edges"] is None else np.asarray(told["edges"])
+        found = told["calibration"]
+        model.calibration_ = found and CALIBRATIONS[found.pop("kind")](**found)
         if hasattr(model.estimator_, "classes_"):
             model.classes_ = model.estimator_.classes_
         return model
@@ -217,6 +254,15 @@ class FineTunedModel(BaseEstimator):
         self.estimator_.model_ = network.eval()
 
     # --- inside ---
+
+    def _apart(self, x: Any, y: Any, leaky: bool) -> tuple[Rows, np.ndarray]:
+        check_is_fitted(self)
+        rows, labels = Rows.of(x).labelled(y)
+        if labels.ndim > 1:
+            raise BadValue("one label an object", saw=f"labels {labels.shape}", hint="adapt.score for maps and tables")
+        if not leaky:
+            self.seen_.demand_apart(rows)
+        return rows, labels
 
     def _ask(self, verb: str, x: Any, watch: Watch | None, **more: Any) -> Any:
         check_is_fitted(self)

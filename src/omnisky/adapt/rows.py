@@ -150,6 +150,9 @@ class Seen:
         found = np.unique(cells(rows.places.take(slice(None))))
         return cls(np.unique(_hashes(rows.places.object_id)), found[found >= 0].astype(np.int64))
 
+    def __or__(self, more: Seen) -> Seen:
+        return Seen(np.union1d(self.ids, more.ids), np.union1d(self.cells, more.cells))
+
     def demand_apart(self, rows: Rows) -> None:
         """Raises BadValue where one of these was learnt from, or lies in a cell of sky with one that was."""
         if rows.places is None:
