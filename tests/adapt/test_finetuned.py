@@ -25,6 +25,7 @@ from omnisky.adapt.adaptations import (
 from omnisky.adapt.finetuned import FineTunedModel
 from omnisky.adapt.frozen import Frozen
 from omnisky.adapt.rows import Rows, Seen
+from omnisky.adapt.tuned import folded
 from omnisky.codec.tokens import encode_all
 from omnisky.embed import embed, token_states
 from omnisky.errors import (
@@ -282,7 +283,7 @@ def test_any_estimator_of_scikit_learn_adapts_and_is_not_pickled(toy, tmp_path):
 
 def test_a_killed_fine_tuning_goes_on_to_the_same_answers(toy, tmp_path):
     base, seen, kind, _ = toy
-    plan = LoRA(steps=15, batch=8)
+    plan = LoRA(steps=15, batch=8, patience=15)
     whole = FineTunedModel(base, plan).fit(seen, kind).predict_proba(seen)
 
     def stop(step: int, steps: int) -> None:
@@ -327,3 +328,13 @@ def test_calibrated_chances_keep_the_answer_and_whom_they_learnt_from(toy):
         fitted.score(seen.take(slice(30, 60)), kind[30:])
     with pytest.raises(BadValue, match="labels"):
         fitted.calibrate(seen.take(slice(50, 60)), kind[50:] + 7)
+
+
+def test_a_folded_model_is_one_like_any_other(toy, tmp_path):
+    base, seen, kind, _ = toy
+    network = FineTunedModel(base, LoRA(steps=6, batch=8, rate=0.05)).fit(seen, kind).estimator_.model_
+    plain = folded(network)
+    store.save(plain, tmp_path / "m")
+    want = Frozen(network.base).vectors(Rows.of(seen))
+    np.testing.assert_allclose(embed(store.load(tmp_path / "m"), seen).vectors, want, atol=1e-5)
+    assert np.abs(embed(base, seen).vectors - want).max() > 1e-4

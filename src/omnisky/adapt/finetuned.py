@@ -101,7 +101,7 @@ class FineTunedModel(BaseEstimator):
         self.estimator_.fit(**_called(given, takes), y=labels, **more)
         self.signature_, self.seen_, self.judged_ = frozen.signature, Seen.of(rows), int(away.sum())
         self.edges_ = grid(labels) if numeric and labels.ndim == 1 else None
-        self.calibration_ = None
+        self.calibration_: Any = None
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self

@@ -74,7 +74,7 @@ def load(model: nn.Module, folder: str | Path) -> None:
         a, b = (tensors.get(f"{PREFIX}{name}.lora_{letter}.weight") for letter in "AB")
         old: Any = layers.get(name)
         if a is None or b is None or type(old) is not nn.Linear or (len(b), a.shape[1]) != tuple(old.weight.shape):
-            saw = "no such layer" if old is None else f"{type(old).__name__} {tuple(getattr(old, 'weight', b).shape)}"
+            saw = "no such layer" if old is None else str(old)
             raise UnknownLayout(f"{folder}: an update of {name!r}", saw=saw, want="a linear layer of that shape")
         rank = a.shape[0]
         scale = config["alpha_pattern"].get(name, config["lora_alpha"]) / (rank**0.5 if config["use_rslora"] else rank)

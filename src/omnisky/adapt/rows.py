@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Float, Int64, Integer
+from jaxtyping import Bool, Int64, Integer
 
 from omnisky.adapt.learn import aside
 from omnisky.codec.tokens import Tokens
@@ -29,15 +29,13 @@ from omnisky.observe.types import Observation
 DEPTHS = (SPLIT_DEPTH, SPLIT_DEPTH + 2, SPLIT_DEPTH + 4, SPLIT_DEPTH + 6)
 """HEALPix orders that are put aside together, the coarsest at which it works: cells of 55, 14, 3.4 and 0.9 arcmin"""
 
-Held = Source | Tokens | Embedding | np.ndarray
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Observations, tokens, embeddings or numbers, and the objects that they are of."""
 
     held: Any
-    """`Held`; typed as what it is where it is used"""
+    """a Source, Tokens, an Embedding or an array"""
     places: Places | None
     """None where nothing is said of them: tokens and arrays"""
 
@@ -126,12 +124,6 @@ class Rows:
             return alone
         cell = cells(self.places.take(slice(None)), depth)
         return np.where(cell < 0, alone, cell)
-
-    def column(self, name: str) -> Float[np.ndarray, " object"]:
-        """A column of the part "scalars". Raises BadValue where x is no observation."""
-        if not isinstance(self.held, Source) or isinstance(self.held, Embedding | Tokens):
-            raise BadValue(name, saw=type(self.held).__name__, want="observations that have this column")
-        return np.asarray(self.held.take(slice(None))["scalars"][name])
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
@@ -280,6 +281,7 @@ def demand_source(rows: Rows) -> Any:
 
 
 def folded(model: Adapted) -> nn.Module:
-    """The model alone, its updates folded in: same vectors, plain layers."""
-    lowrank.fold(model.base)
-    return model.base
+    """The model alone, its updates folded in: same vectors, plain layers, for `store.save` and everything else."""
+    base = copy.deepcopy(model.base)
+    lowrank.fold(base)
+    return base.eval()

@@ -1,4 +1,4 @@
-"""What is asked of an object: a class, numbers, a mixture, quantiles; how many numbers say it, and how wrong they are."""
+"""What is asked of an object: a class, numbers, a mixture, quantiles; what says it, and how wrong that is."""
 
 from __future__ import annotations
 
