@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import aion, astropt, batch, codecs, crossmatch, loading, pairs, views
+from benchmarks import aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, views
 from benchmarks.harness import RESULTS, Comparison, Disagreement, Effort, run
 from benchmarks.page import QUIET, page, read
 
-GROUPS = (aion, astropt, batch, codecs, crossmatch, loading, pairs, views)
+GROUPS = (aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, views)
 """each offers comparisons(quick), workers() and versions()"""
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from omnisky import __version__
+from omnisky.cli.adapt import fit, predict
 from omnisky.cli.batch import embed
 from omnisky.cli.find import index, search
 from omnisky.cli.measure import app as measure
@@ -119,6 +120,8 @@ app.command(embed)
 app.command(align)
 app.command(index)
 app.command(search)
+app.command(fit)
+app.command(predict)
 
 
 @app.command

@@ -27,6 +27,7 @@ from omnisky.codec.weights import fill as fill
 from omnisky.codec.weights import read_weights as read_weights
 from omnisky.codec.weights import write_weights as write_weights
 from omnisky.errors import ConfigError, CorruptFile, UnknownModel
+from omnisky.model.adapted import AdaptedConfig
 from omnisky.model.any_to_any import Vocabulary
 from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
@@ -40,6 +41,7 @@ from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
 from omnisky.model.deal import AionRule, DirichletRule, PerLogit, PerModality, PerToken
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.first_clip import FirstClipConfig
+from omnisky.model.heads import Classes, Mixture, Numbers, Quantiles
 from omnisky.model.junction import Modality
 from omnisky.model.masked import AnyToAnyConfig
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
@@ -67,6 +69,7 @@ KINDS: dict[str, type] = {
         *(ImageCodecConfig, BandRow, Planes, SpectrumCodecConfig, GridRows, FieldCodecConfig, FieldRows),
         *(LightCurveCodecConfig, CurveRows),
         *(IdTokens, AnyToAnyConfig, Vocabulary, AionRule, DirichletRule, PerToken, PerModality, PerLogit),
+        *(AdaptedConfig, Classes, Numbers, Mixture, Quantiles),
     )
 }
 """every dataclass a config.json may name"""

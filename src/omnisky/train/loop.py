@@ -93,16 +93,19 @@ def train(
     source: Source | None = None,
     start: nn.Module | None = None,
     watch: Callable[[Progress], None] | None = None,
+    judged: Observation | None = None,
 ) -> nn.Module:
     """Train, or go on training, and return the model in eval mode; it is also saved as `folder`/model.
 
-    `source` replaces `run.data`; `start` gives the weights to begin with. Of several ranks the first one watches; with
-    `run.shard` each gets back its pieces of the model. Raises ResumeMismatch when the folder holds another run,
+    `source` replaces `run.data`; `start` gives the weights to begin with; `judged` are the objects of the validation
+    loss, instead of `run.held_out` of the source. Of several ranks the first one watches; with `run.shard` each gets
+    back its pieces of the model. Raises ResumeMismatch when the folder holds another run,
     NonFiniteLoss and ObservationError (naming the batch), OutOfMemory, StorageError.
     """
     folder, place = Path(folder), here(run.precision)
     with joined(place):
         learner = _begin(run, folder, source, start, place)
+        learner.judged = learner.judged if judged is None else judged
         for seen in _until(run.steps, learner):
             progress = _step(learner, seen)
             if progress is None:
