@@ -17,7 +17,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from omnisky import __version__
-from omnisky.cli.find import index, search
+from omnisky.cli.find import index, label, odd, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
 from omnisky.errors import BadValue, OmniskyError
@@ -145,6 +145,8 @@ def embed(
 app.command(align)
 app.command(index)
 app.command(search)
+app.command(odd)
+app.command(label)
 
 
 @app.command
