@@ -57,8 +57,9 @@ def astroclip_few_shot(
     )
     with warnings.catch_warnings():  # ten passes are what is asked for
         warnings.simplefilter("ignore", ConvergenceWarning)
-        net.fit(scaler.transform(x), targets.transform(y))
-    return targets.inverse_transform(net.predict(scaler.transform(asked)))
+        goal = targets.transform(y)
+        net.fit(scaler.transform(x), goal if goal.shape[1] > 1 else goal[:, 0])
+    return targets.inverse_transform(net.predict(scaler.transform(asked)).reshape(-1, y.shape[1]))
 
 
 @dataclass(frozen=True, eq=False)

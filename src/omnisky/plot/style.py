@@ -72,7 +72,7 @@ _SHEET = {
 
 @contextmanager
 def sheet(path: str | Path, width_in: float, height_in: float) -> Iterator[Figure]:
-    """An empty figure in our style; when the block ends well it is written to `path`: .svg, or a PNG. Raises MissingExtra."""
+    """An empty figure in our style, written when the block ends well: an .svg, else a PNG. Raises MissingExtra."""
     try:
         from matplotlib import style
         from matplotlib.backends.backend_agg import FigureCanvasAgg

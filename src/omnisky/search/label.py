@@ -52,9 +52,9 @@ def read_labels(path: str | Path) -> dict[str, bool]:
 
 
 def ask(embedding: Embedding, labels: dict[str, bool], k: int = 10, *, strength: float = 0.01) -> Asked:
-    """Rank all objects by the labels of some: logistic regression on standardised embeddings, both sides equal in weight.
+    """Rank all objects by the labels of some: logistic regression, both sides equal in weight.
 
-    `strength` is the inverse of its penalty. Raises MissingModality for ids that are not there, BadValue unless there
+    On standardised embeddings; `strength` is the inverse of its penalty. Raises MissingModality for ids that are not there, BadValue unless there
     are wanted ones and unwanted ones, and k others.
     """
     row = {name: i for i, name in enumerate(embedding.object_id.tolist())}
