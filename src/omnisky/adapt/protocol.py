@@ -70,10 +70,8 @@ class Sides:
     test: Bool[np.ndarray, " object"]
 
 
-def astroclip_galaxy_zoo(
-    votes_first: Float[np.ndarray, " object"], votes_asked: Float[np.ndarray, " object"]
-) -> Sides:
-    """Galaxy Zoo DECaLS as AstroCLIP cuts it (§5, morphology): the first 80 % of the rows learn, the others are tested on.
+def astroclip_galaxy_zoo(votes_first: Float[np.ndarray, " object"], votes_asked: Float[np.ndarray, " object"]) -> Sides:
+    """Galaxy Zoo DECaLS as AstroCLIP cuts it (§5, morphology): the first 80 % of the rows learn, the last 20 % test.
 
     Of galaxies with 3 votes or more on the first question; tested on where more than 34 voted on the one asked.
     """
@@ -91,9 +89,7 @@ def aion_split(objects: int, seed: int = 0) -> Sides:
     return Sides(~away, away)
 
 
-def aion_linear_probe(
-    x: Vectors, y: Float[np.ndarray, "object n"], sides: Sides
-) -> tuple[Score, ...]:
+def aion_linear_probe(x: Vectors, y: Float[np.ndarray, "object n"], sides: Sides) -> tuple[Score, ...]:
     """R² of each number by one linear layer on mean-pooled states (App. H.4), of the objects tested on.
 
     Solved instead of trained: ridge with a penalty of 1 on standardised states.
@@ -136,7 +132,9 @@ def astropt_linear_probe(x: Vectors, y: Float[np.ndarray, " object"]) -> Score:
     known = astropt_kept(y)
     rows, width = np.flatnonzero(known), np.subtract(*np.percentile(y[known], (75, 25)))
     if len(rows) < 4 or not width:
-        raise BadValue("a probe of halves", saw=f"{len(rows)} objects, {width} between quartiles", want="numbers that vary")
+        raise BadValue(
+            "a probe of halves", saw=f"{len(rows)} objects, {width} between quartiles", want="numbers that vary"
+        )
     half = len(rows) // 2
     probe = LinearRegression().fit(x[rows[:half]], y[rows[:half]] / width)
     off = np.abs(probe.predict(x[rows[half:]]) - y[rows[half:]] / width)

@@ -1,10 +1,10 @@
 """How good an answer is, each number with its bootstrap error: over objects, or over queries where those are asked.
 
-    a class       accuracy, balanced_accuracy, macro_f1, weighted_f1, auc, confusion
-    a number      r2, rmse, sigma_nmad, bias, outlier_fraction
-    a posterior   pit and pit_distance, crps, coverage
-    a map         iou, dice
-    a ranking     ndcg_at, recall_at, median_rank
+a class       accuracy, balanced_accuracy, macro_f1, weighted_f1, auc, confusion
+a number      r2, rmse, sigma_nmad, bias, outlier_fraction
+a posterior   pit and pit_distance, crps, coverage
+a map         iou, dice
+a ranking     ndcg_at, recall_at, median_rank
 """
 
 from __future__ import annotations
@@ -159,9 +159,7 @@ def outlier_fraction(
 # --- posteriors ---------------------------------------------------------------------------------------------------
 
 
-def pit(
-    truth: Float[np.ndarray, " object"], draws: Float[np.ndarray, "object draw"]
-) -> Float[np.ndarray, " object"]:
+def pit(truth: Float[np.ndarray, " object"], draws: Float[np.ndarray, "object draw"]) -> Float[np.ndarray, " object"]:
     """Where each truth lies among the draws of its posterior, 0 … 1: uniform if posteriors are honest (Dawid 1984).
 
     The share of draws below it, ties count half.
@@ -206,7 +204,7 @@ def coverage(
 
 
 def iou(truth: Bool[np.ndarray, "object height width"], said: Bool[np.ndarray, "object height width"]) -> Score:
-    """Intersection over union of all pixels of all objects; the error is over objects. Raises ShapeMismatch, BadValue."""
+    """Intersection over union of all objects' pixels; the error is over objects. Raises ShapeMismatch, BadValue."""
     return bootstrap(lambda b, a, c: _share(b.sum(), (a + c - b).sum()), *_overlap(truth, said))
 
 
@@ -218,9 +216,7 @@ def dice(truth: Bool[np.ndarray, "object height width"], said: Bool[np.ndarray, 
 # --- rankings -----------------------------------------------------------------------------------------------------
 
 
-def ndcg_at(
-    relevance: Float[np.ndarray, "query object"], score: Float[np.ndarray, "query object"], k: int
-) -> Score:
+def ndcg_at(relevance: Float[np.ndarray, "query object"], score: Float[np.ndarray, "query object"], k: int) -> Score:
     """How good the k best-scored are, 1 if no order could be better (Järvelin & Kekäläinen 2002, linear gain).
 
     Σ relevance / log2(1 + place) over the first k, over that of the best order. Objects that may not be found, such as

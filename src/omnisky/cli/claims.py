@@ -15,8 +15,8 @@ def everything(
 ) -> None:
     """Measure every claim of the papers that can be measured in minutes, and write the table: claims.md.
 
-    What takes hours is read from what `omnisky evaluate scaling` and `omnisky evaluate astroclip` left in --runs. Results
-    are kept in RUNS/claims: called again, only what changed is measured.
+    What takes hours is read from what `omnisky evaluate scaling` and `omnisky evaluate astroclip` left in --runs.
+    Results are kept in RUNS/claims: called again, only what changed is measured.
 
     Parameters
     ----------
@@ -47,7 +47,9 @@ def everything(
     if data is not None and not data.is_dir():
         raise ObservationError("nothing there", saw=data, want="a folder of data sets")
     table = measure(Inputs(data, runs, runs / "claims", counting_bar), only=only)
-    told = f"omnisky evaluate all{'' if data is None else f' --data {data}'}{''.join(f' --only {name}' for name in only)}"
+    told = (
+        f"omnisky evaluate all{'' if data is None else f' --data {data}'}{''.join(f' --only {name}' for name in only)}"
+    )
     page = write_claims(table, out, told)
     if json:
         print(dumps([row.state() for row in table.rows], ensure_ascii=False))

@@ -79,7 +79,7 @@ def learning_curves(
 
     Raises ShapeMismatch unless each has a value and an error at every number of labels.
     """
-    same_length(labels=labels, curves=curves if not len(curves) else labels)
+    same_length(labels=labels, **({} if curves else {"curves": curves}))
     if any(one.value.shape != labels.shape or one.error.shape != labels.shape for one in curves):
         raise ShapeMismatch("curves", saw=[one.value.shape for one in curves], want=labels.shape)
     with sheet(path, 8.6, 4.8) as figure:
@@ -108,9 +108,7 @@ def learning_curves(
     return Path(path)
 
 
-def pit_histogram(
-    value: Float[np.ndarray, " object"], path: str | Path, *, bins: int = 20, told: str = ""
-) -> Path:
+def pit_histogram(value: Float[np.ndarray, " object"], path: str | Path, *, bins: int = 20, told: str = "") -> Path:
     """Where truths lie in their posteriors: flat if these are honest, a bowl if too narrow, a hill if too wide.
 
     The band holds 95 % of the bars of honest posteriors. Raises BadValue for what is not 0 … 1.

@@ -54,8 +54,8 @@ def read_labels(path: str | Path) -> dict[str, bool]:
 def ask(embedding: Embedding, labels: dict[str, bool], k: int = 10, *, strength: float = 0.01) -> Asked:
     """Rank all objects by the labels of some: logistic regression, both sides equal in weight.
 
-    On standardised embeddings; `strength` is the inverse of its penalty. Raises MissingModality for ids that are not there, BadValue unless there
-    are wanted ones and unwanted ones, and k others.
+    On standardised embeddings; `strength` is the inverse of its penalty. Raises MissingModality for ids
+    that are not there, BadValue unless there are wanted ones and unwanted ones, and k others.
     """
     row = {name: i for i, name in enumerate(embedding.object_id.tolist())}
     unknown = [name for name in labels if name not in row]

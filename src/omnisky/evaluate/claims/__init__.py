@@ -1,1 +1,1 @@
-"""Every claim of the papers beside what we measure: rows in `sources`, measurements in the other files, `table` joins."""
+"""Every claim of the papers beside what we measure: rows in `sources`, the tasks in other files, `table` joins them."""

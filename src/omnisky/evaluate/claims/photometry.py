@@ -25,7 +25,7 @@ NEIGHBOURS = 100
 
 
 def photo_z(given: Inputs) -> Result:
-    """10,000 galaxies of the SDSS main sample, half of them to learn from: neighbours, trees, and an honest posterior."""
+    """10,000 galaxies of the SDSS main sample, half of them learnt: by neighbours, by trees, and as posteriors."""
     (x, z), (asked, truth) = (_main_sample(given, side) for side in ("train", "test"))
     trees = HistGradientBoostingRegressor(random_state=0).fit(x, z)
     near = KNeighborsRegressor(20, weights="distance").fit(x, z)
@@ -42,7 +42,9 @@ def photo_z(given: Inputs) -> Result:
     title = f"Redshifts of {len(truth):,} galaxies of the SDSS main sample from u g r i z"
     grids = (
         Grid(title, ("by", "R²", "σ_NMAD", "bias", "outliers > 0.15"), rows),
-        Grid(f"Posteriors: the redshifts of {NEIGHBOURS} neighbours", ("", "score"), tuple((a, str(b)) for a, b in told)),
+        Grid(
+            f"Posteriors: the redshifts of {NEIGHBOURS} neighbours", ("", "score"), tuple((a, str(b)) for a, b in told)
+        ),
     )
     best = worth["boosted trees"]
     words = f"R² {best.r2}\nσ_NMAD {best.sigma_nmad.value:.4f} ± {best.sigma_nmad.error:.4f}\noutliers {best.outliers}"
@@ -54,7 +56,9 @@ def photo_z(given: Inputs) -> Result:
 def _main_sample(given: Inputs, side: str) -> tuple[np.ndarray, np.ndarray]:
     """Magnitude and colours, standardised by the same numbers on both sides; redshifts."""
     columns = ("r", "u-g", "g-r", "r-i", "i-z")
-    tables = {name: pq.read_table(given.folder(CATALOGUES) / f"sdss_mgs_photoz_{name}.parquet") for name in ("train", "test")}
+    tables = {
+        name: pq.read_table(given.folder(CATALOGUES) / f"sdss_mgs_photoz_{name}.parquet") for name in ("train", "test")
+    }
     x = {name: np.stack([table[c].to_numpy() for c in columns], axis=1) for name, table in tables.items()}
     return StandardScaler().fit(x["train"]).transform(x[side]), tables[side]["zs"].to_numpy()
 
@@ -69,7 +73,11 @@ def classes(given: Inputs) -> Result:
     trees = HistGradientBoostingClassifier(random_state=0).fit(x[~test], kind[~test])
     said, names = trees.predict(x[test]), sorted(set(kind))
     cells = score.confusion(np.searchsorted(names, kind[test]), np.searchsorted(names, said), len(names))
-    scores = (score.accuracy(kind[test], said), score.balanced_accuracy(kind[test], said), score.macro_f1(kind[test], said))
+    scores = (
+        score.accuracy(kind[test], said),
+        score.balanced_accuracy(kind[test], said),
+        score.macro_f1(kind[test], said),
+    )
     title = f"Star, galaxy or quasar: {int(test.sum()):,} SDSS objects of other cells of sky, from magnitudes"
     grid = Grid(title, ("by", "accuracy", "balanced", "macro F1"), (("boosted trees", *map(str, scores)),))
     return Result({}, (grid,), {"confusion": cells.tolist(), "names": [name.lower() for name in names]})
@@ -85,12 +93,16 @@ def metals(given: Inputs) -> Result:
     pixels = pixel_components(seen, ~test).astype(np.float64)
     colours = np.concatenate([seen["image"].flux[:, :, 24:40, 24:40].mean((2, 3)), seen["image"].flux.mean((2, 3))], 1)
     trees = {
-        name: HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(one[~test], truth[~test]).predict(one[test])
+        name: HistGradientBoostingRegressor(max_iter=60, random_state=0)
+        .fit(one[~test], truth[~test])
+        .predict(one[test])
         for name, one in {"colours": colours, "PCA of pixels": pixels}.items()
     }
     said = {"ridge on omnisky-nano": _ridge(x, truth, test), "ridge on PCA of pixels": _ridge(pixels, truth, test)}
     said |= {f"boosted trees on {name}": each for name, each in trees.items()}
-    rows = tuple((name, str(score.r2(truth[test], each)), str(score.rmse(truth[test], each))) for name, each in said.items())
+    rows = tuple(
+        (name, str(score.r2(truth[test], each)), str(score.rmse(truth[test], each))) for name, each in said.items()
+    )
     grid = Grid("12 + log O/H of 100 galaxies from their SDSS pictures, 400 learnt", ("by", "R²", "RMSE / dex"), rows)
     gain = score.r2_gain(truth[test], said["ridge on omnisky-nano"], trees["colours"])
     return Result({"astropt/metals": gain}, (grid,))

@@ -42,7 +42,8 @@ def scaling(given: Inputs) -> Result:
     again = [_correlation(-np.log(loss), value + error * draw.normal(size=len(value))) for _ in range(500)]
     falls = float(np.mean(np.diff(loss) < 0))
     rows = tuple(
-        (f"{one['parameters']:,}", f"{one['held_out'][-1]:.5f}", str(Score(one["accuracy"], one["error"]))) for one in points
+        (f"{one['parameters']:,}", f"{one['held_out'][-1]:.5f}", str(Score(one["accuracy"], one["error"])))
+        for one in points
     )
     grid = Grid("AstroPTs of growing size", ("parameters", "held-out loss", "linear probe, accuracy"), rows)
     told = Score(_correlation(-np.log(loss), value), float(np.std(again)))
@@ -80,7 +81,11 @@ def fusion(given: Inputs) -> Result:
     mags = 22.5 - 2.5 * np.log10(np.maximum(flux, 1e-3))
     x = np.column_stack([mags, mags[:, :-1] - mags[:, 1:]])
     said, rows = [], []
-    for name, more in (("photometry", None), ("photometry + image", files[0]), ("photometry + image + spectrum", files[1])):
+    for name, more in (
+        ("photometry", None),
+        ("photometry + image", files[0]),
+        ("photometry + image + spectrum", files[1]),
+    ):
         if more is not None:
             embedding = Embedding.load(more)
             if not np.array_equal(embedding.object_id, seen.object_id):
@@ -89,7 +94,7 @@ def fusion(given: Inputs) -> Result:
         said.append(astroclip_few_shot(x[~test], truth[~test], x[test]))
         rows.append((name, *(str(r2(truth[test, i], said[-1][:, i])) for i in range(len(PROPERTIES)))))
     gains = [r2_gain(truth[test, 0], b[:, 0], a[:, 0]) for a, b in itertools.pairwise(said)]
-    title = f"What is seen together: R² of {int(test.sum()):,} mock galaxies by a perceptron on vectors of omnisky-clip's kind"
+    title = f"What is seen together: R² of {int(test.sum()):,} mock galaxies by a perceptron on vectors side by side"
     grid = Grid(title, ("from", *PROPERTIES), tuple(rows))
     return Result({"aion/fusion image": gains[0], "aion/fusion spectrum": gains[1]}, (grid,))
 

@@ -48,8 +48,14 @@ def _stars_or_galaxies(seen: Observation, test: Bool[np.ndarray, " object"]) -> 
     vectors = embed(store.load(CLIP), seen, part="image", precision="bf16").vectors
     near = make_pipeline(StandardScaler(), KNeighborsClassifier(15)).fit(vectors[~test], star[~test])
     trees = HistGradientBoostingClassifier(random_state=0).fit(shape[~test], star[~test])
-    found = {"omnisky-clip, 15 neighbours": near.predict(vectors[test]), "boosted trees on light in circles": trees.predict(shape[test])}
-    rows = tuple((name, str(score.accuracy(star[test], each)), str(score.balanced_accuracy(star[test], each))) for name, each in found.items())
+    found = {
+        "omnisky-clip, 15 neighbours": near.predict(vectors[test]),
+        "boosted trees on light in circles": trees.predict(shape[test]),
+    }
+    rows = tuple(
+        (name, str(score.accuracy(star[test], each)), str(score.balanced_accuracy(star[test], each)))
+        for name, each in found.items()
+    )
     grid = Grid(f"Star or galaxy: {int(test.sum())} mock cut-outs", ("by", "accuracy", "balanced"), rows)
     told = score.balanced_accuracy(star[test], found["omnisky-clip, 15 neighbours"])
     return Result({"aion/star": told}, (grid,))
@@ -74,16 +80,20 @@ def _warm_stars(seen: Observation, test: Bool[np.ndarray, " object"]) -> Result:
     rows, found = [], {}
     for name, x in {"omnisky-clip, DESI spectra": vectors, "Gaia XP coefficients": xp}.items():
         ridge = make_pipeline(StandardScaler(), RidgeCV(np.geomspace(0.1, 1e4, 11))).fit(x[~away], truth[~away])
-        trees = HistGradientBoostingRegressor(max_iter=100, min_samples_leaf=5, random_state=0).fit(x[~away], truth[~away])
+        trees = HistGradientBoostingRegressor(max_iter=100, min_samples_leaf=5, random_state=0).fit(
+            x[~away], truth[~away]
+        )
         said = [ridge.predict(x[away]), trees.predict(x[away])]
         found[name] = score.r2(truth[away], said[0])
         rows.append((name, str(found[name]), str(score.r2(truth[away], said[1]))))
     title = f"log temperature of {int(away.sum())} mock stars, {int((~away).sum())} learnt: R²"
-    return Result({"aion/teff": found["omnisky-clip, DESI spectra"]}, (Grid(title, ("from", "ridge", "trees"), tuple(rows)),))
+    return Result(
+        {"aion/teff": found["omnisky-clip, DESI spectra"]}, (Grid(title, ("from", "ridge", "trees"), tuple(rows)),)
+    )
 
 
 def _patches(seen: Observation, shown: int = 8) -> Result:
-    """How well the first principal component of patch states tells objects from empty sky, without having been asked."""
+    """How well the first principal component of patch states tells objects from empty sky, unasked."""
     galaxies = seen.take(np.flatnonzero(seen["truth"]["is_star"] == 0)[:200])
     model = store.load(CLIP).eval()
     with torch.inference_mode():
@@ -98,7 +108,9 @@ def _patches(seen: Observation, shown: int = 8) -> Result:
     rows = tuple((name, str(each)) for name, each in found.items())
     title = f"Objects or sky: {truth.size:,} patches of {len(truth)} mock galaxies' images"
     drawn = {"patch_states": states[:shown].round(4).tolist(), "patch_light": _small(galaxies, shown).tolist()}
-    return Result({"astrodino/patches": found["first component of patch states"]}, (Grid(title, ("by", "AUC"), rows),), drawn)
+    return Result(
+        {"astrodino/patches": found["first component of patch states"]}, (Grid(title, ("by", "AUC"), rows),), drawn
+    )
 
 
 def _over_objects(truth: Bool[np.ndarray, "object patch"], value: Float[np.ndarray, "object patch"]) -> score.Score:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from omnisky.evaluate.claims.found import Claim, Wanted
 
-ZOO = "Galaxy Zoo 2: 4,000 labels, 1,500 held-out SDSS galaxies (real)"
+ZOO = "Galaxy Zoo 2: 3,000 labels, 1,500 held-out SDSS galaxies (real)"
 VOTES = "Galaxy Zoo 2 vote fractions, SDSS pictures (real)"
 FULL = "Galaxy Zoo 2, 1,000 SDSS pictures with all votes (real)"
 PAIRS = "mock sky, 26,000 images with spectra"
@@ -153,7 +153,7 @@ CLAIMS = (
         key="aion/morphology",
         source="AION-1 table 4",
         words="… and is better than one from scratch with all labels, too",
-        number="accuracy of five classes, 4,000 labels: probe − small CNN",
+        number="accuracy of five classes, 3,000 labels: probe − small CNN",
         paper="0.872 − 0.800 = +0.07 (8,000 labels)",
         data=ZOO,
     ),
@@ -268,7 +268,7 @@ CLAIMS = (
         key="euclid/few",
         source="Euclid Q1 (Siudek et al. 2025)",
         words="With 1 % of the labels embeddings beat a supervised CNN",
-        number="accuracy with 40 labels: probe − small CNN",
+        number="accuracy with 30 labels: probe − small CNN",
         paper="better at every share",
         data=ZOO,
     ),

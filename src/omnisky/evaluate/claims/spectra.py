@@ -30,7 +30,10 @@ FARTHEST = 0.6
 
 def real_spectra(given: Inputs) -> Result:
     """SDSS: redshift by made-up neighbours, class by leave-one-out; LAMOST: the temperature class of stars."""
-    sdss, kind = read(given.folder(SPECTRA) / "sdss_spectra.npz"), _words(given.folder(SPECTRA) / "sdss_spectra.csv", "cls")
+    sdss, kind = (
+        read(given.folder(SPECTRA) / "sdss_spectra.npz"),
+        _words(given.folder(SPECTRA) / "sdss_spectra.csv", "cls"),
+    )
     redshifts = _redshifts(sdss.take(kind == "GALAXY"))
     return Result(
         {**redshifts.scores, **(told := _classes(sdss, kind)).scores, **(warm := _stars(given)).scores},
@@ -50,7 +53,9 @@ def _redshifts(seen: Observation) -> Result:
         for name, each in {"16 nearest made-up galaxies": said, "always their median": guess}.items()
     )
     title = f"Redshifts of {len(z)} real SDSS galaxies from their spectra, by neighbours on the mock sky"
-    return Result({"astroclip/real z": score.r2(z, said)}, (Grid(title, ("by", "R²", "σ_NMAD", "off by > 0.05"), rows),))
+    return Result(
+        {"astroclip/real z": score.r2(z, said)}, (Grid(title, ("by", "R²", "σ_NMAD", "off by > 0.05"), rows),)
+    )
 
 
 def _classes(seen: Observation, kind: np.ndarray) -> Result:
@@ -64,7 +69,9 @@ def _classes(seen: Observation, kind: np.ndarray) -> Result:
         found[name] = score.balanced_accuracy(kind, said)
         rows.append((name, str(score.accuracy(kind, said)), str(found[name])))
     title = f"Galaxy or quasar: {len(kind)} real SDSS spectra, by three neighbours among the others"
-    return Result({"aion/class": found["omnisky-clip"]}, (Grid(title, ("neighbours in", "accuracy", "balanced"), tuple(rows)),))
+    return Result(
+        {"aion/class": found["omnisky-clip"]}, (Grid(title, ("neighbours in", "accuracy", "balanced"), tuple(rows)),)
+    )
 
 
 def _stars(given: Inputs) -> Result:

@@ -32,7 +32,9 @@ class Row:
 
     def state(self) -> dict[str, Any]:
         """For JSON."""
-        said = {name: getattr(self.claim, name) for name in ("key", "source", "words", "number", "paper", "data", "command")}
+        said = {
+            name: getattr(self.claim, name) for name in ("key", "source", "words", "number", "paper", "data", "command")
+        }
         found = None if self.found is None else [self.found.value, self.found.error]
         return said | {"wanted": str(self.claim.wanted), "found": found, "verdict": self.verdict}
 
