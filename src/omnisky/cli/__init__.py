@@ -19,7 +19,7 @@ from cyclopts import App
 from omnisky import __version__
 from omnisky.cli.adapt import fit, predict
 from omnisky.cli.batch import embed
-from omnisky.cli.find import index, search
+from omnisky.cli.find import index, label, odd, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
 from omnisky.cli.plan import plan
@@ -120,6 +120,8 @@ app.command(embed)
 app.command(align)
 app.command(index)
 app.command(search)
+app.command(odd)
+app.command(label)
 app.command(fit)
 app.command(predict)
 

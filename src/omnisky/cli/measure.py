@@ -7,7 +7,10 @@ from typing import Any
 
 from cyclopts import App
 
+from omnisky.cli.claims import everything
+
 app = App(name="evaluate", help="Measure how good models are.")
+app.command(everything, name="all")
 
 
 @app.command
