@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from omnisky import __version__
+from omnisky.cli.explore import explore
 from omnisky.cli.find import index, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
@@ -145,6 +146,7 @@ def embed(
 app.command(align)
 app.command(index)
 app.command(search)
+app.command(explore)
 
 
 @app.command

@@ -1,0 +1,1 @@
+"""Let others look: the explorer, and what serves it."""
