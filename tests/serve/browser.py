@@ -104,7 +104,8 @@ class Page:
             self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
     def size(self, width: int, height: int, scale: float = 1) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
+        screen = {"screenWidth": width, "screenHeight": height, "mobile": False}  # headless has one of 800 × 600
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, **screen)
 
     def go(self, address: str) -> None:
         self.call("Page.navigate", url=address)

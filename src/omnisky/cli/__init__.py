@@ -170,6 +170,8 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     keep_memory()
     story = sample_demo(out, steps or 30) if data is None else data_demo(out, data, steps or 3000)
     show_story(story)
+    if story.skies:
+        print(f"walk through it: omnisky explore {out}")
 
 
 @app.command

@@ -23,6 +23,7 @@ from omnisky.errors import BadValue
 from omnisky.observe.loader import Source
 from omnisky.observe.types import Image, Labels, Observation, Scalars, Spectrum
 from omnisky.search import Index, flat_map
+from omnisky.search.flat import FlatMap
 from omnisky.serve.looks import Pictures, Spectra, Spool, spread
 from omnisky.storage import atomic
 
@@ -46,6 +47,8 @@ class Sky:
     """images, spectra and numbers of the objects, found by id: any order, some may lack, others are left out"""
     about: str = ""
     """a sentence: what these objects are, and whether they exist"""
+    flat: FlatMap | None = None
+    """a map of them that was made before, in the order of the index"""
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").replace("_", "").isalnum():
@@ -75,7 +78,7 @@ def write_sky(folder: str | Path, sky: Sky, watch: Watch | None = None) -> Path:
     ids = sky.index.objects.object_id
     if any(set(name) & set("\n\r") for name in ids.tolist()):
         raise BadValue("object ids", saw="a line break in one", want="one line each")
-    flat = flat_map(_for_map(sky.index))
+    flat = sky.flat or _flat(sky.index)
     plane = _squared(flat.xy)
     order = morton(plane)
     looks = _look(sky, order, watch)
@@ -110,14 +113,16 @@ def morton(plane: Float[np.ndarray, "object 2"]) -> Integer[np.ndarray, " object
     return np.argsort(key, kind="stable")
 
 
-def _for_map(index: Index) -> Embedding:
-    """One vector an object: of the first side that has it."""
+def _flat(index: Index) -> FlatMap:
+    """Of one vector an object: of the first side that has it."""
+    if len(index) < 3:
+        return FlatMap(np.eye(len(index), 2, dtype=np.float32), "side by side")
     first = next(iter(index.sides.values()))
     vectors = np.zeros((len(index), first.units.shape[1]), dtype=np.float32)
     for side in reversed(list(index.sides.values())):
         vectors[side.rows] = side.units
     objects = index.objects
-    return Embedding(vectors, objects.object_id, objects.ra, objects.dec, index.signature)
+    return flat_map(Embedding(vectors, objects.object_id, objects.ra, objects.dec, index.signature))
 
 
 def _squared(xy: Float[np.ndarray, "object 2"]) -> Float[np.ndarray, "object 2"]:
@@ -163,9 +168,10 @@ def _numbers(table: _Columns, looks: _Looks) -> None:
             low, high = np.percentile(known, (1, 99)).tolist()
             table.add(name, values, "f4", unit=looks.units.get(name, ""), low=low, high=high)
     for name, said in looks.words.items():
-        names, classes = np.unique(said, return_inverse=True)
+        names = sorted(set(said.tolist()) - {""})
         if 2 <= len(names) <= _CLASSES:
-            table.add(name, classes, "u1", names=names.tolist())
+            classes = [names.index(word) if word else 255 for word in said.tolist()]
+            table.add(name, np.asarray(classes), "u1", names=names)
 
 
 def _side(folder: Path, index: Index, name: str, order: Integer[np.ndarray, " object"]) -> dict[str, Any]:

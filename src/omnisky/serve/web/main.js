@@ -75,6 +75,7 @@ async function show(wanted) {
   forget();
   if (Object.keys(wanted.between).length || wanted.cone) filters.restore(wanted.between, wanted.cone);
   if (wanted.view) map.look(wanted.view.slice(0, 2), wanted.view[2], false);
+  else map.whole(false);
   if (wanted.object !== null) {
     const row = await sky.rowOf(wanted.object);
     if (row === null) toast(`${wanted.object} is not in this sky`);
@@ -367,7 +368,7 @@ function remember() {
   remembering = setTimeout(() => {
     if (!map || !filters) return;
     const { at, distance } = map.camera;
-    const moved = Math.abs(distance - 1) > 1e-3 || Math.hypot(...at) > 1e-3;
+    const moved = Math.abs(distance - map.far) > 1e-3 || Math.hypot(...at) > 1e-3;
     const object = state.query === null ? null : sky.names?.[state.query];
     const listed = $("#skies").options.length > 1;
     links.write({

@@ -4,7 +4,7 @@ import { createScatterplot } from "./vendor/regl-scatterplot.js";
 import { PlainPoints } from "./plain.js";
 import { drawThumb } from "./picture.js";
 
-const THUMB = 46; // px
+const THUMB = 44; // px
 const FEW = 1500; // points in view before pictures are drawn: their files are few, as neighbours share them
 
 function hasWebGL() {
@@ -32,11 +32,12 @@ export class SkyMap {
     this.points.subscribe("pointout", () => act.hover(null));
     this.points.subscribe("select", ({ points }) => {
       this.points.deselect({ preventEvent: true });
-      if (this.lassoed) act.lasso(points);
+      if (this.lassoed) act.lasso([...points]);
       else if (points.length) act.pick(points[0]);
       this.lassoed = false;
     });
-    this.points.subscribe("lassoEnd", () => { this.lassoed = true; setTimeout(() => { this.lassoed = false; }, 300); });
+    this.points.subscribe("lassoStart", () => { this.lassoed = true; });
+    this.points.subscribe("lassoEnd", () => setTimeout(() => { this.lassoed = false; }, 50));
     this.points.subscribe("view", () => { this.later(); act.view(); });
     this.observer = new ResizeObserver(() => this.later());
     this.observer.observe(element);
@@ -83,8 +84,13 @@ export class SkyMap {
     return this.points.zoomToLocation(at, distance, { transition: smooth && !still(), transitionDuration: 450 });
   }
 
-  whole() {
-    return this.look([0, 0], 1);
+  whole(smooth = true) {
+    return this.look([0, 0], this.far, smooth);
+  }
+
+  // The distance from which all is seen, also in a window that is higher than wide.
+  get far() {
+    return Math.max(1, this.element.clientHeight / this.element.clientWidth);
   }
 
   nearer(factor) {
@@ -108,10 +114,10 @@ export class SkyMap {
     return this.points.getScreenPosition(row);
   }
 
-  // Where a place of the plane (−1 … 1) is on the screen: by two points that are known.
+  // Where a place of the plane is on the screen: at distance 1 its height is −1 … 1.
   place([x, y]) {
     const { at, distance } = this.camera;
-    const half = Math.min(this.element.clientWidth, this.element.clientHeight) / 2 / distance;
+    const half = this.element.clientHeight / 2 / distance;
     return [this.element.clientWidth / 2 + (x - at[0]) * half, this.element.clientHeight / 2 - (y - at[1]) * half];
   }
 

@@ -31,7 +31,7 @@ export class PlainPoints {
 
   get wide() { return this.canvas.clientWidth; }
   get high() { return this.canvas.clientHeight; }
-  get half() { return Math.min(this.wide, this.high) / 2 / this.distance; }
+  get half() { return this.high / 2 / this.distance; }
 
   screenOf(x, y) {
     return [this.wide / 2 + (x - this.target[0]) * this.half, this.high / 2 - (y - this.target[1]) * this.half];
@@ -140,8 +140,9 @@ export class PlainPoints {
     const still = Math.hypot(at[0] - this.from[0], at[1] - this.from[1]) < 4;
     if (this.path && !still) {
       const rows = this.inside([0, 0], [this.wide, this.high]).filter((row) => within(this.getScreenPosition(row), this.path));
-      this.tell("lassoEnd");
+      this.tell("lassoStart");
       this.tell("select", { points: rows });
+      this.tell("lassoEnd");
     } else if (still) {
       const row = this.near(at);
       if (row !== null) this.tell("select", { points: [row] });
