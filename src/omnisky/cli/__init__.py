@@ -19,6 +19,7 @@ from cyclopts import App
 from omnisky import __version__
 from omnisky.cli.adapt import fit, predict
 from omnisky.cli.batch import embed
+from omnisky.cli.explore import explore
 from omnisky.cli.find import index, label, odd, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
@@ -122,6 +123,7 @@ app.command(index)
 app.command(search)
 app.command(odd)
 app.command(label)
+app.command(explore)
 app.command(fit)
 app.command(predict)
 
@@ -147,6 +149,8 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     keep_memory()
     story = sample_demo(out, steps or 30) if data is None else data_demo(out, data, steps or 3000)
     show_story(story)
+    if story.skies:
+        print(f"walk through it: omnisky explore {out}")
 
 
 @app.command

@@ -1,0 +1,115 @@
+"""The explorer as a folder of plain files: any web server will do, `python -m http.server` too, and no network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from omnisky.embed import Embedding
+from omnisky.errors import BadValue, CorruptFile, StorageError
+from omnisky.search import Index
+from omnisky.serve.explore import FORMAT, Sky, write_sky
+from omnisky.storage import atomic
+
+
+def write_site(folder: str | Path, skies: Sequence[Sky], watch: Callable[[int, int], None] | None = None) -> Path:
+    """The page and the data of each sky; returns `folder`. Raises what `write_sky` raises."""
+    if len({sky.name for sky in skies}) != len(skies) or not skies:
+        raise BadValue("skies", saw=[sky.name for sky in skies], want="one or more, each with its own name")
+    folder = Path(folder)
+    for sky in skies:
+        write_sky(folder / "data" / sky.name, sky, watch)
+    listed = [{"name": sky.name, "title": sky.title, "count": len(sky.index)} for sky in skies]
+    with atomic(folder / "data" / "skies.json") as draft:
+        draft.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+    refresh(folder)
+    return folder
+
+
+def refresh(folder: Path) -> None:
+    """Today's page over yesterday's; the data stay as they are."""
+    with as_file(files("omnisky.serve") / "web") as web:
+        for file in sorted(web.rglob("*")):
+            if file.is_file():
+                with atomic(folder / file.relative_to(web)) as draft:
+                    shutil.copyfile(file, draft)
+
+
+def is_site(folder: Path) -> bool:
+    """Whether `write_site` wrote it. Raises CorruptFile where another version of us did."""
+    listed = folder / "data" / "skies.json"
+    if not listed.is_file():
+        return False
+    try:
+        formats = {_format(folder / "data" / one["name"]) for one in json.loads(listed.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptFile(f"{listed}: {error}", want="a site of omnisky explore", hint="--fresh") from error
+    if formats != {FORMAT}:
+        raise CorruptFile(str(listed), saw=f"format {formats}", want=str(FORMAT), hint="--fresh")
+    return True
+
+
+def _format(sky: Path) -> Any:
+    return json.loads((sky / "sky.json").read_text(encoding="utf-8"))["format"]
+
+
+def copy_site(folder: Path, out: Path) -> Path:
+    """The same site elsewhere, whole or not at all."""
+    with atomic(out) as draft:
+        shutil.copytree(folder, draft)
+    return out
+
+
+def open_index(folder: str | Path, sides: Sequence[str] = ()) -> Index:
+    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed`, each a side named as its file.
+
+    `sides` (NAME=FILE, of files in the folder or elsewhere) says which, and what to call them. Raises BadValue,
+    CorruptFile, and ProvenanceError where the catalogues are of different models.
+    """
+    folder = Path(folder)
+    named = dict(word.partition("=")[::2] for word in sides)
+    if not all(named.values()):
+        raise BadValue("sides", saw=tuple(sides), want="NAME=FILE …", hint="image=images.parquet")
+    if not named and (folder / "index.json").is_file():
+        return Index.open(folder)
+    found = named or {file.stem: file.name for file in sorted(folder.glob("*.parquet"))}
+    if not found:
+        hint = "omnisky embed MODEL DATA DIR/embeddings.parquet"
+        raise BadValue(f"{folder}", saw="no index and no embeddings", want="a folder of either", hint=hint)
+    here = {name: Path(file) if Path(file).exists() else folder / file for name, file in found.items()}
+    return Index({name: Embedding.load(file) for name, file in here.items()})
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Files as they are, looked for anew each time; silent."""
+
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript", ".json": "application/json"}
+    protocol_version = "HTTP/1.1"
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def server(folder: str | Path, port: int = 8000) -> ThreadingHTTPServer:
+    """Serves the site to this machine alone, once `.serve_forever()` is called; port 0 is any. Raises StorageError."""
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Files, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        raise StorageError(f"port {port}", saw=str(error), want="a free port", hint="--port 0 for any") from error
+
+
+def mount(app: Any, site: str | Path, path: str = "/explore") -> None:
+    """Serve the site beside the routes of a FastAPI or Starlette app; the page then finds its API at the same address."""
+    from starlette.staticfiles import StaticFiles
+
+    app.mount(path, StaticFiles(directory=site, html=True), name="explorer")
