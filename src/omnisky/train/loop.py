@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from omnisky.codec.token_shards import are_token_shards, read_shards
 from omnisky.codec.tokens import Tokens, encode_all
 from omnisky.errors import BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch, StorageError
 from omnisky.model import store
@@ -37,6 +38,7 @@ from omnisky.storage import atomic, recover
 from omnisky.train.config import Run
 from omnisky.train.devices import Place, here
 from omnisky.train.optim import MeanWeights
+from omnisky.train.tokens import codecs_beside
 
 JUDGED = 1024
 """held-out objects that a validation loss is the mean of, at most"""
@@ -94,6 +96,9 @@ def train(
             _save(learner, folder)
     if learner.mean is not None:
         learner.model.load_state_dict(learner.mean.mean, strict=False)
+    if run.data and are_token_shards(Path(run.data).expanduser()):
+        made_by = codecs_beside(run.data, [codec.name for codec in run.codecs])
+        learner.model.codecs = made_by or run.codecs  # so that the model reads observations, not ids alone
     store.save(learner.model, folder / "model")
     return learner.model.eval()
 
@@ -128,7 +133,11 @@ def _begin(run: Run, folder: Path, source: Source | None, start: nn.Module | Non
 
 
 def _opened(run: Run) -> Source:
-    """Shards stay on disk and may be larger than memory; of them, only parts that a codec reads are ever read."""
+    """Shards stay on disk and may be larger than memory; of them, only parts that a codec reads are ever read. Shards
+    of token ids, two bytes a token, are held in memory.
+    """
+    if are_token_shards(Path(run.data).expanduser()):
+        return read_shards(Path(run.data).expanduser(), names=[codec.name for codec in run.codecs])
     if is_shards(Path(run.data).expanduser()):
         return Shards(run.data, parts=sorted({codec.part for codec in run.codecs}))
     return read(run.data)
