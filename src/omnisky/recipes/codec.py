@@ -38,7 +38,7 @@ IMAGE_MINI = ImageCodecConfig(hidden_dims=128, num_consecutive=1, multisurvey_pr
 
 
 def codec_image_mini() -> Run:
-    """A small image codec: Legacy Survey and HSC images of the same objects of the mock sky."""
+    """A small image codec: Legacy Survey and HSC images of the mock sky, or those of them that there are."""
     return Run(
         name="codec-image-mini",
         model=IMAGE_MINI,
@@ -85,11 +85,14 @@ SPECTRUM_MINI = SpectrumCodecConfig(
 
 
 def codec_spectrum_mini() -> Run:
-    """A small spectrum codec: DESI spectra of the mock sky."""
+    """A small spectrum codec: DESI and SDSS spectra of the mock sky, or those of them that there are."""
     return Run(
         name="codec-spectrum-mini",
         model=SPECTRUM_MINI,
-        codecs=(GridRows(config=SPECTRUM_MINI),),
+        codecs=(
+            GridRows(config=SPECTRUM_MINI),
+            GridRows(config=SPECTRUM_MINI, part="spectrum_sdss", name="spectrum_sdss"),
+        ),
         steps=2000,
         batch=16,
         optim=AdamW(peak=1e-3, warmup=100, floor=0.01, weight_decay=0.05, betas=(0.9, 0.99)),

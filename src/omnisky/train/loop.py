@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from omnisky.codec.token_shards import are_token_shards, read_shards
 from omnisky.codec.tokens import encode_all
 from omnisky.errors import BadValue
 from omnisky.model import store
@@ -40,6 +41,7 @@ from omnisky.train.devices import Place, here, joined
 from omnisky.train.faults import Unfit, demand_finite, encoded, leave_out
 from omnisky.train.gradient import gradient
 from omnisky.train.optim import MeanWeights
+from omnisky.train.tokens import codecs_beside
 
 JUDGED = 1024
 """held-out objects that a validation loss is the mean of, at most"""
@@ -125,6 +127,9 @@ def _finish(learner: Learner, folder: Path) -> None:
     if learner.run.shard:
         model = sharding.put_together(learner.model, learner.run.model, learner.place)
     if model is not None and learner.place.rank == 0:
+        if learner.run.data and are_token_shards(Path(learner.run.data).expanduser()):
+            made_by = codecs_beside(learner.run.data, [codec.name for codec in learner.run.codecs])
+            model.codecs = made_by or learner.run.codecs  # so that the model reads observations, not ids alone
         store.save(model, folder / "model")
     learner.place.all(None)  # it is there for every rank
 
@@ -168,7 +173,11 @@ def _build(run: Run, start: nn.Module | None, place: Place) -> nn.Module:
 
 
 def _opened(run: Run) -> Source:
-    """Shards stay on disk and may be larger than memory; of them, only parts that a codec reads are ever read."""
+    """Shards stay on disk and may be larger than memory; of them, only parts that a codec reads are ever read. Shards
+    of token ids, two bytes a token, are held in memory.
+    """
+    if are_token_shards(Path(run.data).expanduser()):
+        return read_shards(Path(run.data).expanduser(), names=[codec.name for codec in run.codecs])
     if is_shards(Path(run.data).expanduser()):
         return Shards(run.data, parts=sorted({codec.part for codec in run.codecs}))
     return read(run.data)
