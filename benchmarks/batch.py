@@ -32,7 +32,7 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
     n = QUICK if quick else OBJECTS
     for ours, theirs in (("local", "bare"), ("lsdb", "local")):
         yield Comparison(
-            name=f"batch/{ours}{WORKERS if ours == 'lsdb' else ''}-{n}-over-{theirs}",
+            name=f"catalogue/{ours}{WORKERS if ours == 'lsdb' else ''}-{n}-over-{theirs}",
             ours=Job("ours", ours, {"n": n}),
             theirs=Job("theirs", theirs, {"n": n}),
             unit="objects",

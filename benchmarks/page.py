@@ -21,7 +21,7 @@ TITLES = {
     "codecs": ("Codecs", "against `polymathic-aion`"),
     "crossmatch": ("Cross-match", "within 1″; answers are the same row by row"),
     "loading": ("Loading", "objects of 4 × 160 × 160 pixels and a spectrum of 7,781; files in the page cache"),
-    "batch": ("Batch embedding", "processes of a Dask cluster against this process alone"),
+    "catalogue": ("Embedding a catalogue", "one process against the bare model, a Dask cluster against one process"),
 }
 """group → its heading, and what it is measured against"""
 HEAD = """# Speed

@@ -59,8 +59,8 @@ def embed(
         else:
             from omnisky.embed import Cluster, Local, Ranks
 
-            chosen = {"local": Local, "torchrun": Ranks, "lsdb": lambda: Cluster(workers, scheduler)}[engine]()
-            said = _catalogue(model, data, out, asked | {"watch": watch, "engine": chosen})
+            engines = {"local": Local(), "torchrun": Ranks(), "lsdb": Cluster(workers, scheduler)}
+            said = _catalogue(model, data, out, asked | {"watch": watch, "engine": engines[engine]})
     print(f"{out}: {said}read it with omnisky.Embedding.load({str(out)!r})")
 
 
