@@ -133,3 +133,14 @@ def test_every_recipe_can_be_planned(name):
 def test_a_plan_that_cannot_be(given):
     with pytest.raises(BadValue):
         plan(recipe("aion-base"), **given)
+
+
+def test_the_command_prints_what_the_plan_says(capsys):
+    from omnisky.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "aion-mini", "batch=64", "--gpus", "4", "--gpu", "a100"])
+    assert not ended.value.code
+    said, found = capsys.readouterr().out, plan(recipe("aion-mini"), gpus=4, gpu="a100")
+    assert f"{found.parameters:,} parameters; 64 objects a step, 16 at a time on each a100" in said
+    assert all(part.name in said for part in found.parts)

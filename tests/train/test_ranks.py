@@ -114,6 +114,7 @@ def test_the_curve_does_not_depend_on_the_ranks(tmp_path, name, count, shard):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_rank_killed_under_torchrun_changes_no_bit(tmp_path):
     """torchrun starts all ranks again; they go on from `last/`."""
     for name in ("whole", "killed"):
