@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import ranks
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from omnisky.codec.tokens import encode_all
@@ -18,7 +19,7 @@ from omnisky.train.plan import plan
 from omnisky.train.sharding import cut_up, outline
 
 WITHIN = 0.05
-"""of what torch counts: what attention, products and their backward passes multiply"""
+"""of what torch counts: products, attention, their backward passes; ours has the scores that fused kernels redo"""
 KEPT = 1.35
 """times more or less than what is kept: dropped are indices, weights in other layouts, statistics of norms, losses"""
 
@@ -65,6 +66,9 @@ def test_work_and_memory_are_as_measured(name):
     run = replace(run, accumulate=1)
     found = plan(run, lengths=lengths(run, sky))
     model, tokens = run.model.build(0).train(), encode_all(run.codecs, sky.take(slice(0, 8)))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # of fused ones on CPUs it sees none
+        model.loss(tokens, torch.Generator().manual_seed(0)).backward()
+    assert found.flops == pytest.approx(counter.get_total_flops(), rel=WITHIN)
     kept: dict[int, int] = {}
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -74,11 +78,8 @@ def test_work_and_memory_are_as_measured(name):
             kept[store.data_ptr()] = store.nbytes()
         return tensor
 
-    with FlopCounterMode(display=False) as counter:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = model.loss(tokens, torch.Generator().manual_seed(0))
-        loss.backward()
-    assert found.flops == pytest.approx(counter.get_total_flops(), rel=WITHIN)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.loss(tokens, torch.Generator().manual_seed(0)).backward()
     assert 1 / KEPT < found.activations(remat=False) / sum(kept.values()) < KEPT
     optimiser = run.optim.build(model)
     optimiser.step()
@@ -133,3 +134,14 @@ def test_every_recipe_can_be_planned(name):
 def test_a_plan_that_cannot_be(given):
     with pytest.raises(BadValue):
         plan(recipe("aion-base"), **given)
+
+
+def test_the_command_prints_what_the_plan_says(capsys):
+    from omnisky.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "aion-mini", "batch=64", "--gpus", "4", "--gpu", "a100"])
+    assert not ended.value.code
+    said, found = capsys.readouterr().out, plan(recipe("aion-mini"), gpus=4, gpu="a100")
+    assert f"{found.parameters:,} parameters; 64 objects a step, 16 at a time on each a100" in said
+    assert all(part.name in said for part in found.parts)

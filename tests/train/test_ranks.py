@@ -12,11 +12,12 @@ import ranks
 import torch
 from safetensors.torch import load_file
 
-from omnisky.errors import CorruptFile
+from omnisky.errors import BadValue, CorruptFile
 from omnisky.model.balance import Sinkhorn
 from omnisky.model.contrastive import alone
 from omnisky.train import loop
 from omnisky.train.devices import here, joined
+from omnisky.train.sharding import cut_up, outline
 
 CURVE = 1e-4
 """relative: sums in another order differ by 1e-7, and steps of AdamW make more of it; seen after six: 2e-6"""
@@ -104,9 +105,11 @@ def test_sinkhorn_spreads_over_all_ranks(two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shard", [False, True])
 @pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("name", ranks.RUNS)
+@pytest.mark.parametrize(
+    ("name", "shard"),
+    [*((name, False) for name in ranks.RUNS), *((name, True) for name in ranks.RUNS if name != "astroclip")],
+)
 def test_the_curve_does_not_depend_on_the_ranks(tmp_path, name, count, shard):
     ranks.learn(name, tmp_path / "one")
     assert ranks.together(count, lambda: ranks.learn(name, tmp_path / "many", shard=shard)) == [0] * count
@@ -114,6 +117,7 @@ def test_the_curve_does_not_depend_on_the_ranks(tmp_path, name, count, shard):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_rank_killed_under_torchrun_changes_no_bit(tmp_path):
     """torchrun starts all ranks again; they go on from `last/`."""
     for name in ("whole", "killed"):
@@ -167,8 +171,14 @@ def test_compiled_blocks_say_the_same(tmp_path):
     assert curve(tmp_path / "compiled") == pytest.approx(curve(tmp_path / "plain"), rel=1e-4)
 
 
+def test_a_model_with_a_single_number_is_not_cut_up():
+    """AstroCLIP's scale has no rows to share out."""
+    with pytest.raises(BadValue, match="log_scale"):
+        cut_up(outline(ranks.LEARNING), replace(here(), ranks=2))
+
+
 def test_a_batch_that_does_not_divide_into_ranks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     run, sky = ranks.RUNS["astropt"]
-    with pytest.raises(loop.BadValue, match="ranks"):
+    with pytest.raises(BadValue, match="ranks"):
         loop._begin(run, tmp_path, sky, None, replace(here(), ranks=3))

@@ -139,8 +139,15 @@ def _begin(run: Run, folder: Path, source: Source | None, start: nn.Module | Non
         raise BadValue("no data", want="data=PATH, or source=observations", hint=f"omnisky train {run.name} data=…")
     learnt, judged = _sides(_opened(run) if source is None else source, run.held_out)
     model = _build(run, start, place)
-    rows = {"rank": place.rank, "ranks": place.ranks}
-    loader = Loader(learnt, run.batch, seed=run.seed, augment=run.augment, workers=run.workers, **rows)
+    loader = Loader(
+        learnt,
+        run.batch,
+        seed=run.seed,
+        augment=run.augment,
+        rank=place.rank,
+        ranks=place.ranks,
+        workers=run.workers,
+    )
     mean = MeanWeights(model, run.mean_decay) if run.mean_decay else None
     learner = Learner(run, model, run.optim.build(model), mean, loader, judged, place)
     learner.cut(math.lcm(run.accumulate, place.ranks))

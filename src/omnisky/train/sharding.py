@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from omnisky.errors import BadValue
 from omnisky.model.transformer import Block
 from omnisky.train.config import ModelConfig
 from omnisky.train.devices import Place
@@ -26,7 +27,9 @@ def outline(config: ModelConfig) -> nn.Module:
 
 
 def cut_up(model: nn.Module, place: Place) -> nn.Module:
-    """The same model, each rank with its rows of every parameter."""
+    """The same model, each rank with its rows of every parameter. Raises BadValue for one that has no rows."""
+    if single := [name for name, p in model.named_parameters() if p.ndim == 0]:
+        raise BadValue("shard", saw=single[0], want="parameters with rows", hint="shard=false: it fits a device")
     mesh = place.mesh()
     for module in [m for m in model.modules() if isinstance(m, Block)]:
         fully_shard(module, mesh=mesh)
