@@ -44,7 +44,7 @@ def work():
 
 
 def desk(waiting: int = 100, batch: int = 8, seconds: float = 5.0, **more) -> Desk:
-    return Desk(waiting=waiting, batch=batch, seconds=seconds, **more)
+    return Desk(waiting=waiting, batch=batch, seconds=seconds, **{"held_bytes": 1 << 20, **more})
 
 
 async def behind(one: Desk, work: Doubling, asks: list) -> list:
@@ -104,6 +104,26 @@ def test_too_many_are_sent_away_and_the_others_answered(work):
 
     found = asyncio.run(all_of_them())
     assert [type(answer) for answer in found] == [Answers, Answers, Busy, Busy, Busy]
+
+
+def test_what_waits_is_bounded_in_bytes_but_a_lone_request_is_not(work):
+    """A number has 8 bytes. When all are answered there is room again."""
+    found = asyncio.run(behind(desk(held_bytes=24), work, [("a", some(1.0)), ("a", some(2.0))]))
+    assert [answer.values.tolist() for answer in found] == [[2], [4]]
+    one = desk(held_bytes=12)
+
+    async def ask():
+        first = asyncio.create_task(one.ask("first", some(0.0, 1.0), work))
+        await asyncio.to_thread(work.begun.wait, 5)
+        with pytest.raises(Busy, match="16 bytes waiting"):
+            await one.ask("a", some(1.0), work)
+        await first
+        return await one.ask("a", some(1.0), work)
+
+    work.go.clear()
+    work.begun.clear()
+    threading.Timer(0.2, work.go.set).start()
+    assert asyncio.run(ask()).values.tolist() == [2]
 
 
 def test_who_has_waited_too_long_is_told_and_not_worked_for(work):

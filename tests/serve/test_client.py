@@ -4,6 +4,9 @@ import asyncio
 import inspect
 import json
 import threading
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,3 +182,16 @@ def test_a_refusal_is_not_asked_again(no_waiting):
 def test_a_client_that_is_not_closed_holds_nobody_up():
     answering(200)
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "omnisky-client")
+
+
+def test_the_example_of_the_docs_runs_as_printed(house, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    assert "Client" in example and "embed(" in example
+    named = {"models": {"omnisky-nano": house.models["toy"], "clip": house.models["clip"]}}
+    named["heads"] = {"omnisky-nano": house.heads["shape"]}
+    transport = httpx.ASGITransport(app=build(replace(house, api_key="", **named)))
+    monkeypatch.setattr("omnisky.serve.Client", partial(Client, transport=transport))
+    told = {"galaxies": houses.SKY.take(slice(0, 8))}
+    exec(example, told)
+    assert told["vectors"].shape == told["found"].vectors.shape == (8, 16)

@@ -14,7 +14,6 @@ pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 
 import houses
-import httpx
 import small
 from astropy.io import fits, votable
 from starlette.testclient import TestClient
@@ -70,13 +69,12 @@ def table(answer) -> Embedding:
 
 
 def test_the_stock_openai_client_works(house):
-    openai = pytest.importorskip("openai")
+    openai, web = pytest.importorskip("openai"), pytest.importorskip("httpx2")
     seen = small.galaxies(3)
     want = embed(house.models["toy"], seen).vectors
 
     async def ask(**more):
-        transport = httpx.ASGITransport(app=build(house))
-        async with httpx.AsyncClient(transport=transport) as http:
+        async with web.AsyncClient(transport=web.ASGITransport(app=build(house))) as http:
             client = openai.AsyncOpenAI(base_url="http://here/v1", api_key="none", http_client=http, max_retries=0)
             inputs = [data_uri(wire.arrow_of(seen.take([i]))) for i in range(3)]
             models = [one.id async for one in client.models.list()]

@@ -54,7 +54,13 @@ def build(house: House, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
     """
     limits = house.limits
     meters = Meters(lambda: len(desk))
-    desk = Desk(waiting=limits.waiting, batch=limits.batch, seconds=limits.seconds, heard=meters.batch)
+    desk = Desk(
+        waiting=limits.waiting,
+        batch=limits.batch,
+        seconds=limits.seconds,
+        held_bytes=limits.held_bytes,
+        heard=meters.batch,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from omnisky.errors import Busy, Failed, OmniskyError, ServiceError
+from omnisky.observe.layout import arrays_of
 from omnisky.observe.types import Observation, concatenate
 
 log = logging.getLogger("omnisky.serve")
@@ -43,10 +44,15 @@ class _Job:
 
 
 class Desk:
-    """Where requests wait. `waiting` is the most that may; a batch has `batch` objects or one request's."""
+    """Where requests wait. `waiting` is the most that may, of `held_bytes` together; a batch has `batch` objects, or
+    one request's.
+    """
 
-    def __init__(self, *, waiting: int, batch: int, seconds: float, heard: Heard | None = None) -> None:
+    def __init__(
+        self, *, waiting: int, batch: int, seconds: float, held_bytes: int, heard: Heard | None = None
+    ) -> None:
         self.most, self.batch, self.seconds, self.heard = waiting, batch, seconds, heard
+        self.most_bytes, self._held = held_bytes, 0
         self._jobs: list[_Job] = []
         self._bell, self._closed = threading.Condition(), False
         self._thread: threading.Thread | None = None
@@ -60,12 +66,15 @@ class Desk:
 
         Raises Busy (too many wait), ServiceError (not in time), Failed (a bug, or no memory), and what `work` raises.
         """
-        job = _Job(key, seen, work)
+        job, size = _Job(key, seen, work), _bytes(seen)
         with self._bell:
             if self._closed:
                 raise ServiceError("the server is going down", hint="another server, or later")
             if len(self._jobs) >= self.most:
                 raise Busy(saw=f"{len(self._jobs)} requests waiting", want=f"fewer than {self.most}", hint="ask again")
+            if self._held and self._held + size > self.most_bytes:
+                raise Busy(saw=f"{self._held:,} bytes waiting", want=f"{self.most_bytes:,} at most", hint="ask again")
+            self._held += size
             self._jobs.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="omnisky-models", daemon=True)
@@ -77,6 +86,9 @@ class Desk:
             raise ServiceError(
                 f"no answer within {self.seconds:g} s", saw=f"{len(seen)} objects", hint="fewer objects, or later"
             ) from None
+        finally:
+            with self._bell:
+                self._held -= size
 
     def close(self) -> None:
         """Whoever waits is answered first."""
@@ -128,6 +140,10 @@ class Desk:
         for job in jobs:
             job.answer.set_result(answer.take(slice(first, first + len(job.seen))))
             first += len(job.seen)
+
+
+def _bytes(seen: Observation) -> int:
+    return sum(one.nbytes for part in seen.parts.values() for one in arrays_of(part).values())
 
 
 def _said(error: Exception) -> OmniskyError:

@@ -74,7 +74,7 @@ class _Taken:
 
     async def whole(self) -> bool:
         """Take it all; False if the client left. Raises TooMuch, Busy, TimeoutError."""
-        self._demand(self.announced, 0)
+        self._demand(self.announced, self.announced)
         until = time.monotonic() + self.gate.limits.seconds
         more = True
         while more:
@@ -101,5 +101,5 @@ class _Taken:
         if size > limits.body_bytes:
             want = f"at most {limits.body_bytes:,}"
             raise TooMuch("the body", saw=f"{size:,} bytes", want=want, hint="fewer objects")
-        if self.gate.held + max(more, size if not more else 0) > limits.held_bytes:
+        if self.gate.held + more > limits.held_bytes:
             raise Busy("too much at once", saw=f"{self.gate.held:,} bytes of others", want="less", hint="ask again")

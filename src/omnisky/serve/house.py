@@ -27,7 +27,7 @@ class Limits:
     unpacked_bytes: int = 512 << 20
     """of what a body becomes in memory: told by headers before anything is unpacked"""
     held_bytes: int = 1 << 30
-    """of all bodies being worked on"""
+    """of all bodies being worked on, and again of what they became"""
     rows: int = 2048
     """objects of one request"""
     pixels: int = 1 << 24

@@ -14,6 +14,7 @@ from base64 import b64decode
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ _KINDS: tuple[tuple[bytes, str, Callable[[bytes, Limits], None]], ...] = (
     (b"\xff\xd8\xff", ".jpg", guard.demand_picture),
     (b"\x89PNG", ".png", guard.demand_picture),
 )
+_READING = Lock()
+"""astropy's warnings are made errors while a file is read, for the whole process: one thread at a time"""
 _WANT = ("FITS", "npz", "JPEG", "PNG", "an Arrow stream", "JSON")
 
 
@@ -48,8 +51,9 @@ def observation(body: bytes, limits: Limits) -> Observation:
         if found is None:
             raise ObservationError("the body", saw=f"{len(body)} bytes, {body[:8]!r} …", want=_WANT)
         _, suffix, demand = found
-        demand(body, limits)
-        return guard.demand_within(_read(body, suffix), limits)
+        with _READING:
+            demand(body, limits)
+            return guard.demand_within(_read(body, suffix), limits)
     except OmniskyError:
         raise
     except Exception as error:  # bytes of strangers: what readers raise depends on where they are broken
