@@ -37,6 +37,7 @@ from omnisky.errors import (
     CorruptFile,
     ObservationError,
     ProvenanceError,
+    ResumeMismatch,
     ShapeMismatch,
 )
 from omnisky.model import store
@@ -240,6 +241,7 @@ def test_labels_by_id_find_their_objects(toy):
         (KNN(k=61), lambda k: k, BadValue, "n_samples=60"),
         (Linear(), lambda k: k[:-1], ShapeMismatch, "60 objects, 59 labels"),
         (Linear(), lambda k: np.array([None, *k[1:]]), BadValue, "mixed or missing"),
+        (Linear(), lambda k: np.where(k, "round", ""), BadValue, "are empty"),
         (MixtureDensity(**SHORT), lambda k: k, BadValue, "decimal numbers"),
         (AttentiveMixture(**HEADS), lambda k: np.stack([k, k], 1) + 0.5, ShapeMismatch, "2 numbers"),
     ],
@@ -303,6 +305,8 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_answers(toy, tmp_path):
         FineTunedModel(base, plan).fit(seen, kind, folder=tmp_path / "run", watch=stop)
     again = FineTunedModel(base, plan).fit(seen, kind, folder=tmp_path / "run").predict_proba(seen)
     np.testing.assert_allclose(again, whole, atol=1e-6)
+    with pytest.raises(ResumeMismatch):
+        FineTunedModel(base, plan).fit(seen, 1 - kind, folder=tmp_path / "run")
 
 
 def test_whom_it_learnt_from_is_known_again():
