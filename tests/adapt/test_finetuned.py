@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from pairs import clip
 from pairs import sky as pair_sky
 from sklearn.tree import DecisionTreeClassifier
 from small import galaxies, model
 
+from omnisky.adapt import lora
 from omnisky.adapt.adaptations import (
     KNN,
     MLP,
@@ -26,7 +28,7 @@ from omnisky.adapt.finetuned import FineTunedModel
 from omnisky.adapt.frozen import Frozen
 from omnisky.adapt.rows import Rows, Seen
 from omnisky.adapt.tuned import folded
-from omnisky.codec.tokens import encode_all
+from omnisky.codec.tokens import Span, Tokens, encode_all
 from omnisky.embed import embed, token_states
 from omnisky.errors import (
     BadPixels,
@@ -35,9 +37,14 @@ from omnisky.errors import (
     CorruptFile,
     ObservationError,
     ProvenanceError,
+    ResumeMismatch,
     ShapeMismatch,
 )
 from omnisky.model import store
+from omnisky.model.adapted import ANSWER, AdaptedConfig
+from omnisky.model.any_to_any import Vocabulary
+from omnisky.model.heads import Classes
+from omnisky.model.masked import AnyToAnyConfig, gated
 from omnisky.observe.types import Observation
 
 SHORT = {"steps": 40, "hidden": 16}
@@ -115,8 +122,11 @@ def test_all_forms_of_the_same_objects_answer_the_same(toy, tmp_path):
     np.testing.assert_allclose(heads.predict_proba(tokens), heads.predict_proba(seen), atol=1e-3)  # another batch
 
 
-@pytest.mark.parametrize("part", ["image", "spectrum"])
-@pytest.mark.parametrize("plan", [Linear(), AttentivePooling(**HEADS), LoRA(**TUNED)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    ("part", "plan"),
+    [("image", Linear()), ("image", LoRA(**TUNED)), ("spectrum", AttentivePooling(**HEADS))],
+    ids=("image-linear", "image-lora", "spectrum-attentive"),
+)
 def test_both_towers_of_an_astroclip_and_each_alone(part, plan, tmp_path):
     seen = pair_sky(24)
     red = seen["image"].flux[:, 0].mean((1, 2)).astype(float)
@@ -231,6 +241,7 @@ def test_labels_by_id_find_their_objects(toy):
         (KNN(k=61), lambda k: k, BadValue, "n_samples=60"),
         (Linear(), lambda k: k[:-1], ShapeMismatch, "60 objects, 59 labels"),
         (Linear(), lambda k: np.array([None, *k[1:]]), BadValue, "mixed or missing"),
+        (Linear(), lambda k: np.where(k, "round", ""), BadValue, "are empty"),
         (MixtureDensity(**SHORT), lambda k: k, BadValue, "decimal numbers"),
         (AttentiveMixture(**HEADS), lambda k: np.stack([k, k], 1) + 0.5, ShapeMismatch, "2 numbers"),
     ],
@@ -294,6 +305,8 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_answers(toy, tmp_path):
         FineTunedModel(base, plan).fit(seen, kind, folder=tmp_path / "run", watch=stop)
     again = FineTunedModel(base, plan).fit(seen, kind, folder=tmp_path / "run").predict_proba(seen)
     np.testing.assert_allclose(again, whole, atol=1e-6)
+    with pytest.raises(ResumeMismatch):
+        FineTunedModel(base, plan).fit(seen, 1 - kind, folder=tmp_path / "run")
 
 
 def test_whom_it_learnt_from_is_known_again():
@@ -338,3 +351,42 @@ def test_a_folded_model_is_one_like_any_other(toy, tmp_path):
     want = Frozen(network.base).vectors(Rows.of(seen))
     np.testing.assert_allclose(embed(store.load(tmp_path / "m"), seen).vectors, want, atol=1e-5)
     assert np.abs(embed(base, seen).vectors - want).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def any_to_any():
+    """A tiny AION, and tokens of an image, and of a spectrum that every other object lacks."""
+    names = {"tok_image": (30, (4, 4)), "tok_spectrum": (20, (7, 1))}
+    words = tuple(Vocabulary(name=name, size=size, grid=grid) for name, (size, grid) in names.items())
+    base = AnyToAnyConfig(core=gated(2, 16, 2), decoder_depth=1, vocabularies=words).build(0).eval()
+    draw, spans = torch.Generator().manual_seed(0), {}
+    for name, (size, grid) in names.items():
+        ids = torch.randint(size, (30, grid[0] * grid[1]), generator=draw)
+        present = torch.ones_like(ids, dtype=torch.bool)
+        present[::2] = name == "tok_image"
+        spans[name] = Span(ids, torch.arange(ids.shape[1]).expand_as(ids), present)
+    return base, Tokens(spans)
+
+
+def test_tokens_of_an_aion_with_gaps(any_to_any, tmp_path):
+    base, tokens = any_to_any
+    kind = (tokens["tok_image"].values[:, 0] > 14).numpy()
+    for plan in (Linear(), AttentivePooling(**HEADS), MeanPooling(**SHORT)):
+        fitted = FineTunedModel(base, plan).fit(tokens, kind)
+        again = FineTunedModel.load(fitted.save(tmp_path / type(plan).__name__))
+        np.testing.assert_allclose(again.predict_proba(tokens), fitted.predict_proba(tokens), atol=1e-5)
+    spectrum = tokens["tok_spectrum"]
+    ids = torch.where(spectrum.present, spectrum.values, 3)
+    changed = tokens | {"tok_spectrum": Span(ids, spectrum.positions, spectrum.present)}
+    np.testing.assert_array_equal(fitted.predict_proba(changed), fitted.predict_proba(tokens))
+    assert Frozen(base).patches(Rows.of(tokens)).shape == (30, 4, 4, 16)
+
+
+def test_only_the_encoder_of_an_aion_is_updated(any_to_any):
+    base, tokens = any_to_any
+    adapted = AdaptedConfig(base=base.config, width=16, head=Classes(count=2), lora_rank=2).build(0)
+    answer = {ANSWER: Span(torch.zeros(30, 1, dtype=torch.long), torch.zeros(30, 1, dtype=torch.long))}
+    adapted.loss(tokens | answer).backward()
+    updated = lora.updates(adapted.base)
+    assert len(updated) == 2 and all(name.startswith("encoder.") for name in updated)
+    assert all(layer.lora_b.grad.abs().max() > 0 for layer in updated.values())

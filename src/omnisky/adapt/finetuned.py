@@ -127,7 +127,7 @@ class FineTunedModel(BaseEstimator):
         """Accuracy of classes, R² of numbers, with its error.
 
         Raises BadValue where one of these objects was learnt from, or lies in a cell of sky (0.9°) with one that was;
-        `leaky` allows it.
+        `leaky` allows it. Arrays and tokens carry no ids: of them nothing can be told.
         """
         rows, labels = self._apart(x, y, leaky)
         said = self.predict(rows)

@@ -87,6 +87,9 @@ class Rows:
             raise ShapeMismatch(saw=f"{len(rows)} objects, {len(labels)} labels", want="one label each")
         if labels.dtype == object:
             raise BadValue("labels", saw="mixed or missing ones", want="numbers, words, or true and false")
+        if labels.dtype.kind == "U" and (labels == "").any():
+            lost = int((labels == "").sum())
+            raise BadValue(f"{lost} of {len(labels)} labels are empty", want="a label each", hint="leave those out")
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             lost = int((~np.isfinite(labels)).reshape(len(labels), -1).any(1).sum())
             raise BadPixels(f"{lost} of {len(labels)} labels are NaN", want="a label each", hint="leave those out")

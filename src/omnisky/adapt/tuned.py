@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
 
@@ -144,7 +145,7 @@ class _Tuned(BaseEstimator):
         use = np.flatnonzero(~judge)
         every = max(self.steps // 15, 1)
         run = Run(
-            name="fine-tuning",
+            name=f"fine-tuning-{_mark(frozen.signature, rows, table, judge)}",
             model=config,
             codecs=(*frozen.model.codecs, codec),
             held_out=0.0,
@@ -176,6 +177,14 @@ class _Tuned(BaseEstimator):
             with place.autocast():
                 pieces.append(self.model_(tokens.to(next(self.model_.parameters()).device)).float().cpu())
         return torch.cat(pieces)
+
+
+def _mark(signature: str, rows: Rows, table: np.ndarray, judge: np.ndarray) -> str:
+    """Of the base, the objects and their labels: a folder of other ones is refused, not gone on with."""
+    ids = [] if rows.places is None else rows.places.object_id.tolist()
+    seal = blake2b(f"{signature} {ids}".encode(), digest_size=8)
+    seal.update(table.tobytes() + judge.tobytes())
+    return seal.hexdigest()
 
 
 class TunedClassifier(ClassifierMixin, _Tuned):
