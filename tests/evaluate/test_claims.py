@@ -177,6 +177,21 @@ def test_astroclip_is_read_from_its_json(given):
         runs.astroclip(given)
 
 
+def test_what_aion_judged_itself_is_a_row_of_its_own(given):
+    assert not runs.aion(given).scores
+    (given.runs / "aion").mkdir(parents=True)
+    claims = [{"claim": "Flux is conserved", "found": [0.02, 0.001], "wanted": "within 0.05", "holds": True}]
+    state = {"claims": claims, "redshifts": [{"width": [0.2, 0.0]}, {"width": [0.05, 0.005]}]}
+    (given.runs / "aion" / "aion.json").write_text(json.dumps(state))
+    table = measure(given, only=("aion",))
+    assert table.results["aion"].scores["aion/posterior"] == Score(0.75, pytest.approx(0.025))
+    own = table.rows[-1]
+    assert (own.claim.words, own.wanted, own.verdict) == ("Flux is conserved", "within 0.05", "holds")
+    assert measure(given, only=("aion",)).rows[-1] == own  # from disk, too
+    (given.runs / "aion" / "aion.json").write_text(json.dumps(state | {"claims": [claims[0] | {"holds": False}]}))
+    assert measure(given, only=("aion",)).rows[-1].verdict == "does not hold"
+
+
 def test_labels_saved_are_read_off_the_curves():
     """They need ten times the labels for the same: one step to the right on this axis."""
     sizes = np.array([10, 100, 1000, 10_000])

@@ -54,6 +54,6 @@ def everything(
     if json:
         print(dumps([row.state() for row in table.rows], ensure_ascii=False))
         return
-    rows = [(row.claim.source, row.claim.words, said(row), str(row.claim.wanted), row.verdict) for row in table.rows]
+    rows = [(row.claim.source, row.claim.words, said(row), row.wanted, row.verdict) for row in table.rows]
     show_table(("source", "claim", "here", "wanted", ""), rows)
     print(page)

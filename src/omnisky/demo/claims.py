@@ -52,7 +52,7 @@ def _page(table: Table, figures: Mapping[str, tuple[Path, str]], command: str) -
 def _row(row: Row) -> tuple[str, ...]:
     claim = row.claim
     return (
-        *(claim.source, claim.words, claim.number, "–" if row.found is None else said(row), str(claim.wanted)),
+        *(claim.source, claim.words, claim.number, "–" if row.found is None else said(row), row.wanted),
         *(MARKS[row.verdict], claim.paper, claim.data, f"`{claim.command}`" if claim.command else "–"),
     )
 

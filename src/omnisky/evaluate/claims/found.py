@@ -64,6 +64,16 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Stated:
+    """A claim that another command judged itself."""
+
+    words: str
+    found: Score
+    wanted: str
+    holds: bool
+
+
+@dataclass(frozen=True)
 class Result:
     """What a task found."""
 
@@ -72,12 +82,16 @@ class Result:
     grids: tuple[Grid, ...] = ()
     drawn: Mapping[str, Any] = field(default_factory=dict)
     """what figures are drawn from: lists of numbers and words"""
+    stated: tuple[Stated, ...] = ()
+    """rows of their own"""
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Result:
         """From `asdict` and JSON."""
         grids = (Grid(g["title"], tuple(g["headers"]), tuple(map(tuple, g["rows"]))) for g in state["grids"])
-        return cls({key: Score(**score) for key, score in state["scores"].items()}, tuple(grids), state["drawn"])
+        stated = (Stated(**one | {"found": Score(**one["found"])}) for one in state["stated"])
+        scores = {key: Score(**score) for key, score in state["scores"].items()}
+        return cls(scores, tuple(grids), state["drawn"], tuple(stated))
 
 
 @dataclass(frozen=True)

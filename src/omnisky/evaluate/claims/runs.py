@@ -14,7 +14,7 @@ from omnisky.adapt.protocol import astroclip_few_shot
 from omnisky.adapt.score import Score, r2, r2_gain
 from omnisky.embed import Embedding
 from omnisky.errors import CorruptFile, ProvenanceError
-from omnisky.evaluate.claims.found import Grid, Inputs, Result, Task
+from omnisky.evaluate.claims.found import Grid, Inputs, Result, Stated, Task
 from omnisky.evaluate.pairs import PROPERTIES
 from omnisky.observe.shards import Shards
 from omnisky.observe.sky import held_out
@@ -68,6 +68,22 @@ def astroclip(given: Inputs) -> Result:
     return Result(scores, (Grid(title, ("from", *first), rows),))
 
 
+def aion(given: Inputs) -> Result:
+    """Of `omnisky evaluate aion`: the claims that it judged itself, and how much narrower posteriors become."""
+    file = given.runs / "aion" / "aion.json"
+    if not file.exists():
+        return Result()
+    state = _state(file)
+    stated = (Stated(one["claim"], Score(*one["found"]), one["wanted"], one["holds"]) for one in state["claims"])
+    widths = [Score(*one["width"]) for one in state["redshifts"]]
+    scores = {}
+    if len(widths) > 1:
+        ratio = widths[-1].value / widths[0].value
+        error = ratio * np.hypot(*(one.error / one.value for one in (widths[0], widths[-1])))
+        scores["aion/posterior"] = Score(1 - ratio, float(error))
+    return Result(scores, stated=tuple(stated))
+
+
 def fusion(given: Inputs) -> Result:
     """Properties of the same mock galaxies from magnitudes, and with image and spectrum beside them, as vectors."""
     folder = given.runs / "astroclip"
@@ -109,5 +125,6 @@ def _state(file: Path) -> Any:
 TASKS = (
     Task("scaling", scaling, reads=("scaling/*/point.json",)),
     Task("astroclip", astroclip, reads=("astroclip.json",)),
+    Task("aion", aion, reads=("aion/aion.json",)),
     Task("fusion", fusion, reads=("astroclip/*.parquet", "astroclip/sky/manifest.json")),
 )

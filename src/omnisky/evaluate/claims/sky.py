@@ -1,4 +1,4 @@
-"""Mock objects, whose truth is known, through omnisky-clip: stars from galaxies, warm stars from cool, what patches see."""
+"""Mock objects of known truth through omnisky-clip: stars from galaxies, warm stars from cool, what patches see."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ PAIRS = "mock sky, 26,000 images with spectra"
 MOCK = "mock sky, 800 objects"
 SCALING, ASTROCLIP = "omnisky evaluate scaling DATA", "omnisky evaluate astroclip --json > runs/astroclip.json"
 NO_TRUTH = "needs maps of bars and arms (Galaxy Zoo: 3D); none at hand"
-NO_MODEL = "needs a trained AION-1; no weights of ours yet"
+MODALITIES = "mock sky in all modalities; needs a trained AION-1"
 
 CLAIMS = (
     # AstroPT, Smith et al. 2024
@@ -249,9 +249,9 @@ CLAIMS = (
         key="aion/posterior",
         source="AION-1 fig. 4",
         words="Redshift posteriors narrow as more is seen",
-        number="mean width with image and spectrum over that with magnitudes",
+        number="by what share the 68 % interval shrinks, from the least seen to the most",
         paper="a figure",
-        data=NO_MODEL,
+        data=MODALITIES,
         command="",
     ),
     # AstroDINO, Euclid
