@@ -203,7 +203,7 @@ def _look(sky: Sky, order: Integer[np.ndarray, " object"], watch: Watch | None) 
         looks.pictures = Pictures(image)
     if (spectrum := _part(sample, Spectrum)) is not None:
         looks.spectra = Spectra(spectrum)
-    for block, done in _blocks(sky.seen):
+    for block, done in blocks(sky.seen):
         rows = np.asarray([place.get(name, -1) for name in block.object_id.tolist()])
         ours = rows >= 0
         if ours.any():
@@ -213,7 +213,7 @@ def _look(sky: Sky, order: Integer[np.ndarray, " object"], watch: Watch | None) 
     return looks
 
 
-def _blocks(seen: Source) -> Iterator[tuple[Observation, int]]:
+def blocks(seen: Source) -> Iterator[tuple[Observation, int]]:
     """Some rows, and how many that makes; also of an Observation that is larger than memory."""
     for start in range(0, len(seen), _BATCH):
         end = min(start + _BATCH, len(seen))
