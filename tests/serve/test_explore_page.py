@@ -160,7 +160,7 @@ def test_a_link_brings_back_what_was_seen(page, address, sky):
     _, seen = sky
     find(page, seen.object_id[33])
     page.press("3")
-    link = page.until("location.hash.includes('way=spectrum-image') && location.hash")
+    link = page.until("location.hash.includes('way=spectrum~image') && location.hash")
     opened(page, address + link)
     assert page.run("document.querySelector('#name').textContent") == seen.object_id[33]
     assert page.run("document.querySelector('#ways [aria-checked=true]').textContent") == "spectrum → image"

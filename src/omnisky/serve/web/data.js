@@ -34,6 +34,10 @@ class Sky {
     this.idsRead = null;
   }
 
+  pictured(row) {
+    return !!this.about.picture && (this.columns.get("has").values[row] & 1) > 0;
+  }
+
   #called(pattern) {
     return this.numbers.find((column) => pattern.test(column.name));
   }

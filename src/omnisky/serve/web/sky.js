@@ -25,7 +25,12 @@ export class AllSky {
       const row = this.near(event.clientX - box.left, event.clientY - box.top);
       if (row !== null) pick(row);
     };
-    new ResizeObserver(() => { this.ground = null; this.draw(); }).observe(canvas);
+    this.observer = new ResizeObserver(() => { this.ground = null; this.draw(); });
+    this.observer.observe(canvas);
+  }
+
+  destroy() {
+    this.observer.disconnect();
   }
 
   // A field smaller than 20° is drawn flat.
