@@ -164,7 +164,7 @@ async function card(row) {
   $("#card").hidden = false;
   $("#name").textContent = sky.names[row];
   const [ra, dec] = [sky.value("ra", row), sky.value("dec", row)];
-  $("#place").textContent = Number.isFinite(ra) ? `${sexagesimal(ra, dec)}   ·   ${ra.toFixed(5)}° ${dec < 0 ? "−" : "+"}${Math.abs(dec).toFixed(5)}°` : "position not known";
+  $("#place").textContent = Number.isFinite(ra) ? `${sexagesimal(ra, dec)}  ·  ${ra.toFixed(5)} ${dec < 0 ? "−" : "+"}${Math.abs(dec).toFixed(5)}` : "position not known";
   facts(row);
   const z = sky.redshift ? sky.redshift.values[row] : NaN;
   const [bands, spectrum] = await Promise.all([
@@ -339,6 +339,7 @@ function tile(row, across) {
 function select(rows) {
   state.selected = rows;
   table.show(rows);
+  map.mark({ selected: rows });
   mode(false);
 }
 

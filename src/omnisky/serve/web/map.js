@@ -15,7 +15,7 @@ function hasWebGL() {
 
 export class SkyMap {
   constructor(element, sky, act) {
-    Object.assign(this, { element, sky, act, marks: { rings: [], query: null, landed: null }, pictures: true });
+    Object.assign(this, { element, sky, act, marks: { rings: [], query: null, landed: null, selected: [] }, pictures: true });
     this.x = sky.columns.get("map x").values;
     this.y = sky.columns.get("map y").values;
     element.replaceChildren();
@@ -179,7 +179,7 @@ export class SkyMap {
   shownAt = new Map();
 
   ringed(context, accent, ink, ground) {
-    const { rings, query, landed, hover } = this.marks;
+    const { rings, query, landed, hover, selected } = this.marks;
     const ring = (at, radius, colour, width) => {
       for (const [line, shade] of [[width + 2.5, ground], [width, colour]]) {
         context.lineWidth = line;
@@ -189,6 +189,17 @@ export class SkyMap {
         context.stroke();
       }
     };
+    if (selected.length) {
+      context.strokeStyle = accent;
+      context.lineWidth = 1.2;
+      context.beginPath();
+      for (const row of selected.slice(0, 20000)) {
+        const at = this.screen(row);
+        context.moveTo(at[0] + 4, at[1]);
+        context.arc(at[0], at[1], 4, 0, 7);
+      }
+      context.stroke();
+    }
     for (const row of rings) {
       const at = this.screen(row);
       if (at) ring(at, 6.5, ink, 1.4);
