@@ -103,7 +103,7 @@ def test_columns_come_back_by_id(made):
     assert names["is_star"] == ["no", "yes"]
     said = np.asarray(names["kind"])[read.columns["kind"]]
     np.testing.assert_array_equal(said, seen["words"]["kind"][back])
-    assert np.abs([read.columns["x"], read.columns["y"]]).max() <= 1
+    assert np.abs([read.columns["map x"], read.columns["map y"]]).max() <= 1
 
 
 def test_cosines_of_bytes_are_those_of_the_index(made):

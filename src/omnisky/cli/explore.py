@@ -10,6 +10,7 @@ def explore(
     folder: Path,
     *sides: str,
     data: str = "",
+    model: tuple[str, ...] = (),
     static: Path | None = None,
     title: str = "",
     port: int = 8000,
@@ -27,6 +28,8 @@ def explore(
         NAME=FILE, which catalogues of the folder to show, and how to call them; all if not given.
     data
         Images, spectra and numbers of the same objects: a folder or file that `omnisky.read` opens.
+    model
+        Models to ask meanwhile (extra "serve"): where uploads land; with --data also what they tell of its objects.
     static
         Write the site here, for any web server, instead of showing it.
     title
@@ -47,7 +50,10 @@ def explore(
         copy_site(site, static)
         print(f"{static}: show it with python -m http.server --directory {static}")
         return
-    _serve(site, port, open)
+    if model:
+        _serve_with_models(site, model, data, port, open)
+    else:
+        _serve(site, port, open)
 
 
 def _write(site: Path, folder: Path, sides: Any, data: str, title: str) -> None:
@@ -79,3 +85,29 @@ def _serve(site: Path, port: int, show: bool) -> None:
             listening.serve_forever()
         except KeyboardInterrupt:
             print()
+
+
+def _serve_with_models(site: Path, models: tuple[str, ...], data: str, port: int, show: bool) -> None:
+    import json
+    import webbrowser
+
+    from omnisky.errors import MissingExtra
+    from omnisky.observe.read import read
+    from omnisky.serve.site import mount, refresh
+
+    try:
+        import uvicorn
+
+        from omnisky.serve.app import build
+        from omnisky.serve.house import House
+    except ImportError as error:
+        raise MissingExtra("asking models over HTTP", hint="pip install 'omnisky[serve]'") from error
+    refresh(site)
+    app = build(House.open(models), hosts=("127.0.0.1", "localhost"))
+    names = [one["name"] for one in json.loads((site / "data" / "skies.json").read_text(encoding="utf-8"))]
+    seen = read(data) if data else None
+    mount(app, site, {} if seen is None else dict.fromkeys(names, seen))
+    print(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)", flush=True)
+    if show:
+        webbrowser.open(f"http://127.0.0.1:{port}/")
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")

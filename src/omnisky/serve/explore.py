@@ -2,7 +2,7 @@
 
     sky.json        what is here: columns, sides, how pictures and spectra are kept
     ids.txt         an id a line, in the order of everything else: near on the map, near in the files
-    columns.bin     x, y, ra, dec and every number, column after column, little-endian
+    columns.bin     places on the map and on the sky, and every number, column after column, little-endian
     NAME.vectors    a side: float32 scale of each object (0: it has none), then its int8s
     thumbs/ cutouts/ spectra/       see `looks`
 """
@@ -86,6 +86,8 @@ def write_sky(folder: str | Path, sky: Sky, watch: Watch | None = None) -> Path:
         draft.mkdir()
         table = _Columns()
         _positions(table, sky.index.objects.take(order), plane[order])
+        has = [looks.thumbs.has(row) + 2 * looks.lines.has(row) for row in range(len(ids))]
+        table.add("has", np.asarray(has), "u1", hidden=True)
         _numbers(table, looks)
         (draft / "columns.bin").write_bytes(table.data)
         (draft / "ids.txt").write_text("\n".join(ids[order].tolist()), encoding="utf-8")
@@ -148,8 +150,8 @@ class _Columns:
 
 
 def _positions(table: _Columns, objects: Observation, plane: Float[np.ndarray, "object 2"]) -> None:
-    table.add("x", plane[:, 0], "f4", hidden=True)
-    table.add("y", plane[:, 1], "f4", hidden=True)
+    table.add("map x", plane[:, 0], "f4", hidden=True)
+    table.add("map y", plane[:, 1], "f4", hidden=True)
     table.add("ra", objects.ra, "f8", unit="deg")
     table.add("dec", objects.dec, "f8", unit="deg")
 
@@ -158,7 +160,7 @@ def _numbers(table: _Columns, looks: _Looks) -> None:
     for name, values in looks.numbers.items():
         known = values[np.isfinite(values)]
         kinds = np.unique(known)
-        if len(kinds) < 2 or name in ("ra", "dec"):
+        if len(kinds) < 2 or name in ("ra", "dec", "has"):
             continue  # says nothing about who is who
         if len(kinds) <= 12 and (kinds == np.round(kinds)).all() and len(known) > 40:
             words = ("no", "yes") if set(kinds) == {0, 1} else [f"{kind:g}" for kind in kinds]
@@ -203,7 +205,7 @@ def _look(sky: Sky, order: Integer[np.ndarray, " object"], watch: Watch | None) 
         looks.pictures = Pictures(image)
     if (spectrum := _part(sample, Spectrum)) is not None:
         looks.spectra = Spectra(spectrum)
-    for block, done in _blocks(sky.seen):
+    for block, done in blocks(sky.seen):
         rows = np.asarray([place.get(name, -1) for name in block.object_id.tolist()])
         ours = rows >= 0
         if ours.any():
@@ -213,7 +215,7 @@ def _look(sky: Sky, order: Integer[np.ndarray, " object"], watch: Watch | None) 
     return looks
 
 
-def _blocks(seen: Source) -> Iterator[tuple[Observation, int]]:
+def blocks(seen: Source) -> Iterator[tuple[Observation, int]]:
     """Some rows, and how many that makes; also of an Observation that is larger than memory."""
     for start in range(0, len(seen), _BATCH):
         end = min(start + _BATCH, len(seen))

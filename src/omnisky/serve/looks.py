@@ -37,7 +37,7 @@ class Plane:
     noise: float
     """of a pixel, in the image's unit"""
     white: float
-    """the flux of a pixel that is drawn white, about: the median object's brightest percent"""
+    """the flux of a pixel that is drawn white, about: the brightest of the median object, and far above the noise"""
 
 
 class Pictures:
@@ -89,7 +89,7 @@ class Pictures:
 
 def _plane(band: str, flux: Float[np.ndarray, "object px px"]) -> Plane:
     noise = max(float(np.median(np.abs(flux - np.median(flux)))) * 1.4826, 1e-6 * float(np.abs(flux).max()), 1e-30)
-    white = max(float(np.median(np.percentile(flux, 99, axis=(1, 2)))), 6 * noise)
+    white = max(float(np.median(np.percentile(flux, 99.7, axis=(1, 2)))), 30 * noise)
     high = float(np.arcsinh(max(float(np.percentile(flux, 99.99)), white) / noise))
     return Plane(band=band, low=-float(np.arcsinh(8.0)), high=high, noise=noise, white=white)
 

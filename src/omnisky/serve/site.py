@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from omnisky.embed import Embedding
 from omnisky.errors import BadValue, CorruptFile, StorageError
+from omnisky.observe.arrow import to_arrow
+from omnisky.observe.loader import Source
 from omnisky.search import Index
-from omnisky.serve.explore import FORMAT, Sky, write_sky
+from omnisky.serve.explore import FORMAT, Sky, blocks, write_sky
 from omnisky.storage import atomic
 
 
@@ -108,8 +112,41 @@ def server(folder: str | Path, port: int = 8000) -> ThreadingHTTPServer:
         raise StorageError(f"port {port}", saw=str(error), want="a free port", hint="--port 0 for any") from error
 
 
-def mount(app: Any, site: str | Path, path: str = "/explore") -> None:
-    """Serve the site beside the routes of a FastAPI or Starlette app; the page then finds its API at the same address."""
+def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, path: str = "/") -> None:
+    """Serve the site beside the routes of a FastAPI or Starlette app, which go before it; the page finds its API there.
+
+    Of a sky's objects in `seen` it also hands out what was measured, as an Arrow stream: what models are asked about.
+    """
+    from starlette.responses import Response
+    from starlette.routing import Route
     from starlette.staticfiles import StaticFiles
 
+    kept = {name: _Measured(source) for name, source in (seen or {}).items()}
+
+    def measured(request: Any) -> Response:
+        name, object_id = request.path_params["sky"], request.path_params["object_id"]
+        data = kept[name].arrow(object_id) if name in kept else None
+        return Response(status_code=404) if data is None else Response(data, media_type="application/octet-stream")
+
+    app.router.routes.append(Route(f"{path.rstrip('/')}/objects/{{sky}}/{{object_id:path}}", measured))
     app.mount(path, StaticFiles(directory=site, html=True), name="explorer")
+
+
+class _Measured:
+    """Objects by id."""
+
+    def __init__(self, seen: Source) -> None:
+        self.seen, self.rows = seen, {}  # type: tuple[Source, dict[str, int]]
+        for block, end in blocks(seen):
+            start = end - len(block)
+            self.rows |= {name: start + i for i, name in enumerate(block.object_id.tolist())}
+
+    def arrow(self, object_id: str) -> bytes | None:
+        """An Arrow stream; None for a stranger."""
+        if object_id not in self.rows:
+            return None
+        table = to_arrow(self.seen.take([self.rows[object_id]]))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write(table)
+        return sink.getvalue().to_pybytes()

@@ -2,6 +2,8 @@
 
 const KINDS = { f4: Float32Array, f8: Float64Array, u1: Uint8Array };
 
+const TELLING = /mass|ssfr|sfr|(^|_)age|half_light|class|kind|looks|type/i;
+
 async function get(url) {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url}: ${answer.status} ${answer.statusText}`);
@@ -25,13 +27,22 @@ class Sky {
   constructor(name, folder, about, bytes) {
     Object.assign(this, { name, folder, about, count: about.count });
     this.columns = new Map(about.columns.map((row) => [row.name, { ...row, values: new KINDS[row.type](bytes, row.offset, about.count) }]));
-    this.shown = [...this.columns.values()].filter((column) => !column.hidden);
-    this.properties = this.shown.filter((column) => column.name !== "ra" && column.name !== "dec");
+    const told = [...this.columns.values()].filter((column) => !column.hidden);
+    const isPlace = (column) => column.name === "ra" || column.name === "dec";
+    this.properties = told.filter((column) => !isPlace(column));
     this.numbers = this.properties.filter((column) => !column.names);
-    this.redshift = this.#called(/^(true_)?(redshift|z|z_?spec|zspec|spec_z|photo_?z)$/i) ?? this.#called(/^redshift/i);
+    this.redshift = this.#called(/^(true_)?redshift$/i) ?? this.#called(/^(z|z_?spec|spec_z|photo_?z)$/i) ?? this.#called(/^redshift/i);
     this.magnitude = this.#called(/^r_?mag/i) ?? this.#called(/(^|_)mag|mag(_|$)/i);
+    // First what tells most; the rest as it came.
+    const rank = (column) => (column === this.redshift ? 0 : column === this.magnitude ? 1 : TELLING.test(column.name) ? 2 : 3);
+    this.properties.sort((one, other) => rank(one) - rank(other));
+    this.shown = [...told.filter(isPlace), ...this.properties];
     this.chunks = new Map();
     this.idsRead = null;
+  }
+
+  pictured(row) {
+    return !!this.about.picture && (this.columns.get("has").values[row] & 1) > 0;
   }
 
   #called(pattern) {

@@ -1,4 +1,4 @@
-// What is looked at, in the address: #sky=…&o=…&way=image-spectrum&c=…&f=redshift:0.1:0.3&cone=150,2,5&v=0.1,0.2,0.4
+// What is looked at, in the address: #sky=…&o=…&way=image~spectrum&c=…&f=redshift:0.1:0.3&cone=150,2,5&v=0.1,0.2,0.4
 
 export function read() {
   const words = new URLSearchParams(location.hash.slice(1));
@@ -29,6 +29,6 @@ export function write({ sky, object, way, colour, least, between, cone, view }) 
   for (const [name, [low, high]] of between) put("f", `${name}:${Number.isFinite(low) ? +low.toPrecision(6) : ""}:${Number.isFinite(high) ? +high.toPrecision(6) : ""}`);
   put("cone", cone && [cone.ra, cone.dec, cone.radius].join(","));
   put("v", view && view.map((value) => +value.toPrecision(5)).join(","));
-  const hash = `#${words.toString().replaceAll("%3A", ":").replaceAll("%2C", ",")}`;
+  const hash = `#${words.toString().replaceAll("%3A", ":").replaceAll("%2C", ",").replaceAll("%7E", "~")}`;
   if (hash !== location.hash) history.replaceState(null, "", hash);
 }

@@ -56,6 +56,7 @@ function say(text, kind = "") {
 
 async function show(wanted) {
   map?.destroy();
+  allSky?.destroy();
   Object.assign(state, { query: null, landed: null, plus: [], minus: [], kept: null, selected: [], wall: 12, least: -1 });
   [similarity, alike] = [null, []];
   state.way = ways()[0];
@@ -136,7 +137,7 @@ async function tip(row) {
   const at = map.screen(row);
   if (!at) return;
   box.replaceChildren();
-  if (sky.about.picture) box.append(thumb(sky, row, 72));
+  if (sky.pictured(row)) box.append(thumb(sky, row, 72));
   const words = box.appendChild(document.createElement("div"));
   const lines = [sky.names[row], ...[...new Set([sky.redshift, sky.columns.get(state.colour), sky.magnitude])].filter(Boolean).map((column) => `${spoken(column.name)} ${said(column.values[row], column)}`)];
   lines.forEach((line, i) => words.appendChild(Object.assign(document.createElement(i ? "span" : "strong"), { textContent: line })));
@@ -163,7 +164,7 @@ async function card(row) {
   $("#card").hidden = false;
   $("#name").textContent = sky.names[row];
   const [ra, dec] = [sky.value("ra", row), sky.value("dec", row)];
-  $("#place").textContent = Number.isFinite(ra) ? `${sexagesimal(ra, dec)}   ·   ${ra.toFixed(5)}° ${dec < 0 ? "−" : "+"}${Math.abs(dec).toFixed(5)}°` : "position not known";
+  $("#place").textContent = Number.isFinite(ra) ? `${sexagesimal(ra, dec)}  ·  ${ra.toFixed(5)} ${dec < 0 ? "−" : "+"}${Math.abs(dec).toFixed(5)}` : "position not known";
   facts(row);
   const z = sky.redshift ? sky.redshift.values[row] : NaN;
   const [bands, spectrum] = await Promise.all([
@@ -216,7 +217,7 @@ function keep(name, value) {
 
 function ways() {
   const sides = sky.about.sides.map((one) => one.name);
-  return sides.flatMap((by) => sides.map((across) => `${by}-${across}`)).sort((a, b) => sides.indexOf(a.split("-")[0]) - sides.indexOf(b.split("-")[0]));
+  return sides.flatMap((by) => sides.map((across) => `${by}~${across}`)).sort((a, b) => sides.indexOf(a.split("~")[0]) - sides.indexOf(b.split("~")[0]));
 }
 
 function wayButtons() {
@@ -225,7 +226,7 @@ function wayButtons() {
   place.hidden = all.length < 2;
   place.replaceChildren(...all.map((way, i) => {
     const button = document.createElement("button");
-    const [by, across] = way.split("-");
+    const [by, across] = way.split("~");
     button.textContent = `${by} → ${across}`;
     button.title = `${across}s like this ${by} (${i + 1})`;
     button.setAttribute("role", "radio");
@@ -238,7 +239,7 @@ function wayButtons() {
 async function compare() {
   wayButtons();
   examples();
-  const [by, across] = state.way.split("-");
+  const [by, across] = state.way.split("~");
   const asked = `${state.plus}|${state.minus}|${state.way}|${state.landed}`;
   $("#wall").classList.add("busy");
   try {
@@ -275,7 +276,7 @@ function examples() {
 
 function wall() {
   if (!similarity) return;
-  const [by, across] = state.way.split("-");
+  const [by, across] = state.way.split("~");
   const others = new Set(by === across ? [...state.plus, ...state.minus] : state.minus);
   const may = (row) => !others.has(row) && (!state.kept || state.kept[row]) && similarity[row] >= state.least;
   alike = best(similarity, state.wall, may);
@@ -314,8 +315,8 @@ function tile(row, across) {
   if (across === "spectrum" && sky.about.spectrum) {
     looks.classList.add("wide");
     spectrumOf(sky, row).then((seen) => seen && looks.append(sparkline(seen, 124, 60)));
-  } else if (sky.about.picture) looks.append(thumb(sky, row, 96));
-  else looks.append(sky.names[row]);
+  } else if (sky.pictured(row)) looks.append(thumb(sky, row, 96));
+  else looks.append(Object.assign(document.createElement("small"), { textContent: sky.names[row] }));
   const caption = button.appendChild(document.createElement("span"));
   caption.className = "caption";
   caption.textContent = similarity[row].toFixed(3);
@@ -338,6 +339,7 @@ function tile(row, across) {
 function select(rows) {
   state.selected = rows;
   table.show(rows);
+  map.mark({ selected: rows });
   mode(false);
 }
 
@@ -455,7 +457,7 @@ async function upload(file) {
   try {
     const found = await server.embed(sky, file);
     const [by] = [found.side];
-    state.way = ways().find((way) => way === `${by}-${by}`);
+    state.way = ways().find((way) => way === `${by}~${by}`);
     Object.assign(state, { query: null, landed: found, plus: [], minus: [], wall: 12 });
     turn++;
     await sky.ids();

@@ -15,9 +15,9 @@ function hasWebGL() {
 
 export class SkyMap {
   constructor(element, sky, act) {
-    Object.assign(this, { element, sky, act, marks: { rings: [], query: null, landed: null }, pictures: true });
-    this.x = sky.columns.get("x").values;
-    this.y = sky.columns.get("y").values;
+    Object.assign(this, { element, sky, act, marks: { rings: [], query: null, landed: null, selected: [] }, pictures: true });
+    this.x = sky.columns.get("map x").values;
+    this.y = sky.columns.get("map y").values;
     element.replaceChildren();
     const canvas = element.appendChild(document.createElement("canvas"));
     this.above = element.appendChild(document.createElement("canvas"));
@@ -155,7 +155,7 @@ export class SkyMap {
     const size = Math.max(THUMB, Math.min(84, wide / Math.sqrt(inView.length + 1) / 2.4));
     context.imageSmoothingQuality = "high";
     for (const row of [...strong, ...inView]) {
-      if (row === null || (kept && !kept[row])) continue;
+      if (row === null || (kept && !kept[row]) || !this.sky.pictured(row)) continue;
       const at = this.screen(row);
       if (!at || at[0] < 0 || at[1] < 0 || at[0] > wide || at[1] > high) continue;
       const cell = [Math.floor(at[0] / size), Math.floor(at[1] / size)];
@@ -170,7 +170,7 @@ export class SkyMap {
       context.beginPath();
       context.roundRect(at[0] - size / 2, at[1] - size / 2, size - 3, size - 3, 5);
       context.clip();
-      if (!(this.sky.about.picture.missing?.has(row))) drawThumb(this.sky, row, context, at[0] - size / 2, at[1] - size / 2, size - 3, () => this.later());
+      drawThumb(this.sky, row, context, at[0] - size / 2, at[1] - size / 2, size - 3, () => this.later());
       context.restore();
     }
     this.shownAt.clear();
@@ -179,7 +179,7 @@ export class SkyMap {
   shownAt = new Map();
 
   ringed(context, accent, ink, ground) {
-    const { rings, query, landed, hover } = this.marks;
+    const { rings, query, landed, hover, selected } = this.marks;
     const ring = (at, radius, colour, width) => {
       for (const [line, shade] of [[width + 2.5, ground], [width, colour]]) {
         context.lineWidth = line;
@@ -189,6 +189,17 @@ export class SkyMap {
         context.stroke();
       }
     };
+    if (selected.length) {
+      context.strokeStyle = accent;
+      context.lineWidth = 1.2;
+      context.beginPath();
+      for (const row of selected.slice(0, 20000)) {
+        const at = this.screen(row);
+        context.moveTo(at[0] + 4, at[1]);
+        context.arc(at[0], at[1], 4, 0, 7);
+      }
+      context.stroke();
+    }
     for (const row of rings) {
       const at = this.screen(row);
       if (at) ring(at, 6.5, ink, 1.4);

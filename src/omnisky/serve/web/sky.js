@@ -4,7 +4,7 @@ import { angle, apart } from "./coordinates.js";
 
 const RAD = Math.PI / 180;
 
-export function mollweide(ra, dec, centre = 180) {
+export function mollweide(ra, dec, centre) {
   const lon = (((ra - centre + 540) % 360) - 180) * RAD;
   const want = Math.PI * Math.sin(dec * RAD);
   let theta = dec * RAD;
@@ -25,7 +25,12 @@ export class AllSky {
       const row = this.near(event.clientX - box.left, event.clientY - box.top);
       if (row !== null) pick(row);
     };
-    new ResizeObserver(() => { this.ground = null; this.draw(); }).observe(canvas);
+    this.observer = new ResizeObserver(() => { this.ground = null; this.draw(); });
+    this.observer.observe(canvas);
+  }
+
+  destroy() {
+    this.observer.disconnect();
   }
 
   // A field smaller than 20° is drawn flat.
@@ -35,6 +40,8 @@ export class AllSky {
       return [sum[0] + Math.cos(d) * Math.cos(a), sum[1] + Math.cos(d) * Math.sin(a), sum[2] + Math.sin(d)];
     }, [0, 0, 0]);
     this.middle = [((Math.atan2(sum[1], sum[0]) / RAD) + 360) % 360, Math.atan2(sum[2], Math.hypot(sum[0], sum[1])) / RAD];
+    const together = Math.hypot(...sum) / this.known.length > 0.3;
+    this.centre = together ? (Math.round(this.middle[0] / 60) * 60) % 360 : 180; // what lies together is not cut in two
     const far = this.known.reduce((most, row) => Math.max(most, apart(this.ra[row], this.dec[row], ...this.middle)), 0);
     this.radius = far < 10 ? Math.max(far * 1.1, 1e-4) : null;
   }
@@ -42,7 +49,7 @@ export class AllSky {
   project(row) {
     const { clientWidth: wide, clientHeight: high } = this.canvas;
     if (this.radius === null) {
-      const [x, y] = mollweide(this.ra[row], this.dec[row]);
+      const [x, y] = mollweide(this.ra[row], this.dec[row], this.centre);
       const half = Math.min(wide / 2 - 6, high - 12);
       return [wide / 2 + x * half, high / 2 - y * half];
     }
@@ -117,7 +124,7 @@ export class AllSky {
     const line = (points) => {
       context.beginPath();
       for (const [ra, dec] of points) {
-        const [x, y] = mollweide(ra, dec);
+        const [x, y] = mollweide(ra, dec, 180); // lines are drawn about the middle; only their names turn
         context.lineTo(wide / 2 + x * half, high / 2 - y * half);
       }
       context.stroke();
@@ -126,9 +133,9 @@ export class AllSky {
     context.lineWidth = 0.8;
     for (let ra = 0; ra <= 360; ra += 60) line(steps.map((t) => [Math.min(Math.max(ra, 0.001), 359.999), -90 + 180 * t]));
     for (let dec = -60; dec <= 60; dec += 30) line(steps.map((t) => [0.001 + 359.998 * t, dec]));
-    for (const ra of [60, 120, 180, 240, 300]) {
-      const [x, y] = mollweide(ra, 0);
-      context.fillText(`${ra}°`, wide / 2 + x * half + 3, high / 2 - y * half - 3);
+    for (const turn of [-120, -60, 0, 60, 120]) {
+      const [x, y] = mollweide(180 + turn, -30, 180);
+      context.fillText(`${(this.centre + turn + 360) % 360}°`, wide / 2 + x * half + 3, high / 2 - y * half - 3);
     }
   }
 

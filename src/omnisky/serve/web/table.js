@@ -1,7 +1,7 @@
 // The lassoed objects as a table that can be sorted and taken away: CSV, VOTable.
 
 import { said, spoken } from "./data.js";
-import { drawThumb } from "./picture.js";
+import { thumb } from "./picture.js";
 
 const PAGE = 60;
 
@@ -68,10 +68,8 @@ export class Table {
     const line = document.createElement("tr");
     line.dataset.row = row;
     if (this.sky.about.picture) {
-      const canvas = line.appendChild(document.createElement("td")).appendChild(document.createElement("canvas"));
-      Object.assign(canvas, { width: 56, height: 56 });
-      const draw = () => drawThumb(this.sky, row, canvas.getContext("2d"), 0, 0, 56, draw);
-      draw();
+      const cell = line.appendChild(document.createElement("td"));
+      if (this.sky.pictured(row)) cell.append(thumb(this.sky, row, 28));
     }
     const name = line.appendChild(document.createElement("td")).appendChild(document.createElement("button"));
     name.className = "link";
