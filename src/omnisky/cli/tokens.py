@@ -37,18 +37,16 @@ def tokenize(
     from omnisky.codec.groups import Groups
     from omnisky.model.store import load
     from omnisky.train.devices import keep_memory
-    from omnisky.train.tokens import make_tokens, numbers_of, opened
+    from omnisky.train.tokens import make_tokens, opened
     from omnisky.watch import counting_bar
 
     keep_memory()
-    source = opened(data)
     together = Groups(groups=tuple(tuple(group.split("+")) for group in groups)) if groups else None
     with counting_bar("tokenize") as watch:
         make_tokens(
-            source,
+            opened(data),
             out,
             [load(folder) for folder in codecs],
-            numbers=numbers_of(data, source),
             groups=together,
             shard=shard,
             batch=batch,

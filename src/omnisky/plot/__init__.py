@@ -20,5 +20,7 @@ from omnisky.plot.gallery import predictions as predictions
 from omnisky.plot.lines import spectra as spectra
 from omnisky.plot.patches import patch_colours as patch_colours
 from omnisky.plot.patches import principal_colours as principal_colours
+from omnisky.plot.posteriors import pit as pit
+from omnisky.plot.posteriors import posteriors as posteriors
 from omnisky.plot.properties import properties as properties
 from omnisky.plot.wall import wall as wall
