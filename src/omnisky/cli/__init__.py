@@ -20,7 +20,7 @@ from omnisky import __version__
 from omnisky.cli.find import index, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
-from omnisky.cli.tokens import tokenize
+from omnisky.cli.tokens import generate, posterior, tokenize
 from omnisky.errors import BadValue, OmniskyError
 
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__)
@@ -145,6 +145,8 @@ def embed(
 
 app.command(align)
 app.command(tokenize)
+app.command(generate)
+app.command(posterior)
 app.command(index)
 app.command(search)
 

@@ -151,6 +151,40 @@ def aion(
 
 
 @app.command
+def photoz(data: str, *, out: Path = Path("runs/photoz"), edits: tuple[str, ...] = (), json: bool = False) -> None:
+    """Train a small model on real magnitudes, beside neighbours, a forest and boosted trees. Called again, it goes on.
+
+    Parameters
+    ----------
+    data
+        A catalogue with columns u, g, r, i, z and redshift (or zs); stars and quasars are left out where it says
+        their class. With ra and dec, galaxies are split by cells of sky.
+    out
+        The folder of the ids, the model and the figures.
+    edits
+        Changes of aion-photoz as key=value.
+    json
+        Print one JSON object instead of tables.
+    """
+    from json import dumps
+
+    from omnisky.demo.photoz import draw, state
+    from omnisky.evaluate.photoz import measure
+    from omnisky.observe.read import read
+    from omnisky.watch import show_table, training_bars
+
+    with training_bars() as watch:
+        table = measure(read(data), out, watch, edits)
+    found = draw(table, out)
+    if json:
+        print(dumps(state(table), ensure_ascii=False))
+        return
+    for headers, rows in found.tables:
+        show_table(headers, rows)
+    print(f"{', '.join(map(str, found.figures.values()))}: {found.words}")
+
+
+@app.command
 def codec(data: str, *folders: Path, out: Path = Path("runs/codec"), objects: int = 1000) -> None:
     """Measure what learned codecs lose: omnisky evaluate codec DATA runs/codec-image-mini/model …
 

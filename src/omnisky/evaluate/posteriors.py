@@ -122,7 +122,7 @@ def point_scores(
     """sigma_nmad, outliers and bias of Δ / (1 + z)."""
     off = (said - truth) / (1 + truth)
     return {
-        "sigma_nmad": bootstrap(_nmad, off),
+        "sigma_nmad": bootstrap(nmad, off),
         "outliers": bootstrap(lambda o: float(np.mean(np.abs(o) > beyond)), off),
         "bias": bootstrap(_mean, off),
     }
@@ -142,7 +142,8 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(values))
 
 
-def _nmad(off: np.ndarray) -> float:
+def nmad(off: np.ndarray) -> float:
+    """1.4826 times the median absolute deviation."""
     return float(1.4826 * np.median(np.abs(off - np.median(off))))
 
 
