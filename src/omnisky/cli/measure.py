@@ -169,12 +169,11 @@ def photoz(data: str, *, out: Path = Path("runs/photoz"), edits: tuple[str, ...]
     from json import dumps
 
     from omnisky.demo.photoz import draw, state
-    from omnisky.evaluate.photoz import measure
-    from omnisky.observe.read import read
+    from omnisky.evaluate.photoz import catalogue, measure
     from omnisky.watch import show_table, training_bars
 
     with training_bars() as watch:
-        table = measure(read(data), out, watch, edits)
+        table = measure(catalogue(data), out, watch, edits)
     found = draw(table, out)
     if json:
         print(dumps(state(table), ensure_ascii=False))

@@ -34,6 +34,7 @@ from omnisky.generate import Posterior, posterior
 from omnisky.model import store
 from omnisky.model.masked import AnyToAny
 from omnisky.observe.sky import splits
+from omnisky.observe.tables import find_position, from_table, load_table
 from omnisky.observe.types import Observation, Scalars
 from omnisky.recipes.photoz import COLOURS, INPUTS, LEVELS, MAGNITUDES, REDSHIFT, REDSHIFT_LEVELS, aion_photoz
 from omnisky.train.config import Run, edit
@@ -47,6 +48,13 @@ FOREST = 300
 """trees"""
 MOVED_MAG = 0.01
 """how far copies' magnitudes are moved where errors are not known: about those of SDSS at r = 17"""
+
+
+def catalogue(path: str | Path) -> Observation:
+    """A catalogue with or without positions, objects called by their rows. Raises as `observe.tables.read_table`."""
+    table = load_table(Path(path).expanduser())
+    place = {} if find_position(tuple(table.columns)) else {"ra": None, "dec": None}
+    return from_table(table, str(path), object_id=None, **place)
 
 
 @dataclass(frozen=True, eq=False)
