@@ -100,7 +100,8 @@ def test_groups_of_surveys(seen, said):
         Groups(groups=(("legacy",),))
 
 
-def test_a_model_takes_its_codecs_along(seen, made, tmp_path):
+@pytest.fixture(scope="module")
+def trained(made, tmp_path_factory):
     config = AnyToAnyConfig(
         core=gated(1, 16, 2), decoder_depth=1, vocabularies=tuple(AION[key] for key in KEYS), shown=40, asked=20
     )
@@ -113,18 +114,45 @@ def test_a_model_takes_its_codecs_along(seen, made, tmp_path):
         batch=4,
         precision="fp32",
     )
-    trained = train(run, tmp_path)
-    loaded = omnisky.load(tmp_path / "model")
-    assert (tmp_path / "model" / "codecs" / "image" / "model.safetensors").exists()
-    assert store.signature(loaded) == store.signature(trained)
+    folder = tmp_path_factory.mktemp("run")
+    return train(run, folder), folder / "model"
+
+
+def test_a_model_takes_its_codecs_along(seen, trained):
+    model, folder = trained
+    loaded = omnisky.load(folder)
+    assert (folder / "codecs" / "image" / "model.safetensors").exists()
+    assert store.signature(loaded) == store.signature(model)
     some = seen.take(slice(0, 3))
-    one, other = (omnisky.posterior(model, some, "z") for model in (trained, loaded))
+    one, other = (omnisky.posterior(net, some, "z") for net in (model, loaded))
     np.testing.assert_array_equal(one.chance, other.chance)
     tokens = omnisky.tokenize(seen, loaded.codecs, only=("tok_flux_g",))
     back = omnisky.detokenize(tokens, like=seen, codecs=loaded.codecs)
     assert back["scalars"].names == ("FLUX_G",)
     loaded.codecs = tuple(codec for codec in loaded.codecs if codec.name != "tok_flux_g")
-    assert store.signature(loaded) != store.signature(trained)
+    assert store.signature(loaded) != store.signature(model)
+
+
+def test_a_byte_a_number(seen, trained, tmp_path):
+    """Each number is off by at most half a step of 127 to its row's largest; buffers and vectors not at all."""
+    model, folder = trained
+    small = store.load(store.save(model, tmp_path / "small", dtype=torch.int8))
+    parameters = dict(model.named_parameters())
+    for name, weight in small.state_dict().items():
+        true = model.state_dict()[name]
+        if name in parameters and true.ndim > 1:
+            rows = true.flatten(1)
+            assert ((weight.flatten(1) - rows).abs() <= rows.abs().amax(1, keepdim=True) / 253).all(), name
+        else:
+            assert torch.equal(weight, true), name
+    files = [
+        sum(file.stat().st_size for file in place.rglob("*.safetensors")) for place in (folder, tmp_path / "small")
+    ]
+    assert files[1] < 0.5 * files[0]
+    networks = [next(one.network for one in net.codecs if one.name == "tok_spectrum_desi") for net in (model, small)]
+    grids = [net.state_dict()["latent_grid._wavelength"] for net in networks]
+    assert torch.equal(*grids)
+    assert omnisky.posterior(small, seen.take(slice(0, 1)), "z").chance.shape == (1, 1024)
 
 
 def test_what_is_refused(seen, tmp_path):

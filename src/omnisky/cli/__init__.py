@@ -25,7 +25,7 @@ from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
 from omnisky.cli.plan import plan
 from omnisky.cli.serve import serve
-from omnisky.cli.tokens import tokenize
+from omnisky.cli.tokens import generate, posterior, tokenize
 from omnisky.errors import BadValue, OmniskyError
 
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__)
@@ -121,6 +121,8 @@ app.command(plan)
 app.command(embed)
 app.command(align)
 app.command(tokenize)
+app.command(generate)
+app.command(posterior)
 app.command(index)
 app.command(search)
 app.command(odd)

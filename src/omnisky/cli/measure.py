@@ -82,6 +82,111 @@ def astroclip(*, out: Path = Path("runs/astroclip"), objects: int = 26_000, json
 
 
 @app.command
+def aion(
+    *,
+    out: Path = Path("runs/aion"),
+    objects: int = 12_000,
+    data: str = "",
+    codecs: tuple[Path, ...] = (),
+    edits: tuple[str, ...] = (),
+    asked: int = 2000,
+    drawn: int = 256,
+    probed: int = 2000,
+    workers: int = 2,
+    json: bool = False,
+) -> None:
+    """Train a small any-to-any model on a mock sky, and ask it about objects it has not seen. Called again, it goes on.
+
+    What is trained: omnisky recipes shows codec-image-mini, codec-spectrum-mini, codec-field-mini and aion-mini.
+
+    Parameters
+    ----------
+    out
+        The folder of the sky, the codecs, the ids, the model, the figures and the page aion.md.
+    objects
+        How many; nine tenths are trained on. Each takes 1 MB of disk, twice that while the sky is written.
+    data
+        A sky that is there already, in all modalities and with its truth, to use instead.
+    codecs
+        Codecs that were trained before, to use instead: runs/codec-image-mini/model …
+    edits
+        Changes of aion-mini as key=value.
+    asked
+        Held-out objects whose redshifts are asked for, half of them to fit temperatures.
+    drawn
+        Held-out objects whose spectra and images are generated.
+    probed
+        Objects that probes learn from.
+    workers
+        Processes that make the sky.
+    json
+        Print one JSON object instead of tables.
+    """
+    from json import dumps
+
+    from omnisky.demo.any_to_any import AION_HEAD, draw, page, state
+    from omnisky.evaluate.aion import measure
+    from omnisky.evaluate.aion_runs import Sizes, make_sky, train_all
+    from omnisky.storage import atomic
+    from omnisky.train.devices import keep_memory
+    from omnisky.train.tokens import opened
+    from omnisky.watch import counting_bar, show_table, training_bars
+
+    keep_memory()
+    sizes = Sizes(asked=asked, drawn=drawn, probed=probed)
+    sky = opened(data) if data else make_sky(out, objects, workers, counting_bar)
+    with training_bars() as watch:
+        ready = train_all(sky, out, watch, counting_bar, codecs, edits)
+    table = measure(ready, sizes, counting_bar)
+    found = draw(table, out)
+    for name, text in (
+        ("aion.md", page(found, "AION on a sky whose truth is known", AION_HEAD)),
+        ("aion.json", dumps(state(table), ensure_ascii=False, indent=1)),
+    ):
+        with atomic(out / name) as draft:
+            draft.write_text(text, encoding="utf-8")
+    if json:
+        print(dumps(state(table), ensure_ascii=False))
+        return
+    for headers, rows in found.tables:
+        show_table(headers, rows)
+    print(f"{out / 'aion.md'}: {found.words}")
+
+
+@app.command
+def photoz(data: str, *, out: Path = Path("runs/photoz"), edits: tuple[str, ...] = (), json: bool = False) -> None:
+    """Train a small model on real magnitudes, beside neighbours, a forest and boosted trees. Called again, it goes on.
+
+    Parameters
+    ----------
+    data
+        A catalogue with columns u, g, r, i, z and redshift (or zs); stars and quasars are left out where it says
+        their class. With ra and dec, galaxies are split by cells of sky.
+    out
+        The folder of the ids, the model and the figures.
+    edits
+        Changes of aion-photoz as key=value.
+    json
+        Print one JSON object instead of tables.
+    """
+    from json import dumps
+
+    from omnisky.demo.photoz import draw, state
+    from omnisky.evaluate.photoz import catalogue, measure
+    from omnisky.watch import show_table, training_bars
+
+    with training_bars() as watch:
+        table = measure(catalogue(data), out, watch, edits)
+    found = draw(table, out)
+    if json:
+        print(dumps(state(table), ensure_ascii=False))
+        return
+    for headers, rows in found.tables:
+        show_table(headers, rows)
+    print(f"{', '.join(map(str, found.figures.values()))}: {found.words}")
+
+
+@app.command
 def codec(
     data: str,
     *folders: Path,

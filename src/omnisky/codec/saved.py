@@ -31,7 +31,7 @@ from omnisky.codec.scalar import (
     plan,
 )
 from omnisky.codec.tokens import Codec
-from omnisky.codec.weights import fill, read_weights, write_weights
+from omnisky.codec.weights import fill, packed, read_weights, write_weights
 from omnisky.errors import BadValue, CorruptFile, UnknownLayout
 from omnisky.storage import atomic
 
@@ -51,9 +51,13 @@ def load_codec(folder: str | Path, key: str) -> Codec:
     return _scalar(config, weights, folder, domain)
 
 
-def save_codec(codec: Any, folder: str | Path) -> Path:
-    """Its own folder, as published: whole or not at all. Raises StorageError."""
+def save_codec(codec: Any, folder: str | Path, *, small: bool = False) -> Path:
+    """Its own folder, as published: whole or not at all. `small` keeps a network in a byte a number, which only we can
+    read. Raises StorageError.
+    """
     config, weights = _told(codec)
+    if small and hasattr(codec, "network"):
+        weights = packed(weights, dict(codec.network.named_parameters()))
     with atomic(folder) as draft:
         draft.mkdir()
         write_weights({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, draft / _WEIGHTS)
@@ -61,14 +65,14 @@ def save_codec(codec: Any, folder: str | Path) -> Path:
     return Path(folder)
 
 
-def save_codecs(codecs: Mapping[str, Codec] | Iterable[Codec], folder: str | Path) -> Path:
+def save_codecs(codecs: Mapping[str, Codec] | Iterable[Codec], folder: str | Path, *, small: bool = False) -> Path:
     """All of them, into folder/codecs/<name>, whole or not at all; a network that several share, once."""
     all_of_them = tuple(codecs.values() if isinstance(codecs, Mapping) else codecs)
     named = {DOMAINS[one.name].folder if one.name in DOMAINS else one.name: one for one in reversed(all_of_them)}
     if named:
         with atomic(Path(folder) / "codecs") as draft:
             for name, codec in named.items():
-                save_codec(codec, draft / name)
+                save_codec(codec, draft / name, small=small)
     return Path(folder)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from omnisky import plot, watch
 from omnisky.adapt.pool import AttentiveProbe
+from omnisky.demo.aion import any_to_any
 from omnisky.demo.across import four_ways_on_the_mock_sky, redshifts_of_spectra
 from omnisky.demo.mock import mock_sky
 from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
@@ -56,6 +57,7 @@ def sample_demo(folder: str | Path, steps: int = 30) -> Story:
     _spectra(story, sky.spectra)
     mock_sky(story)
     four_ways_on_the_mock_sky(story)
+    any_to_any(story)
     _explorer(story)
     story.facts = {"galaxies": f"{len(galaxies):,}", **about(model)}
     return finish(story, "Real galaxies through a small foundation model", "make demo", tuple(SOURCES.values()))

@@ -31,6 +31,7 @@ from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.codec.token_shards import IdTokens
 from omnisky.codec.tokens import Codec
 from omnisky.codec.weights import fill as fill
+from omnisky.codec.weights import packed
 from omnisky.codec.weights import read_weights as read_weights
 from omnisky.codec.weights import write_weights as write_weights
 from omnisky.errors import ConfigError, CorruptFile, UnknownModel
@@ -124,17 +125,21 @@ def signature(model: nn.Module) -> str:
 
 
 def save(model: nn.Module, folder: str | Path, *, card: str = "", dtype: torch.dtype | None = None) -> Path:
-    """Write the folder, whole or not at all. `dtype=torch.bfloat16` halves it. Codecs that hold tensors go beside the
-    model, into codecs/<name>/, as published. Raises StorageError.
+    """Write the folder, whole or not at all. `dtype=torch.bfloat16` halves it, torch.int8 makes it a quarter (a scale
+    a row). Codecs that hold tensors go beside the model, into codecs/<name>/, as published. Raises StorageError.
     """
     told, beside = _kept(model.codecs)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    weights = {name: weight.to(dtype) if dtype else weight for name, weight in weights.items()}
+    small = dtype == torch.int8
+    if small:
+        weights = packed(weights, dict(model.named_parameters()))
+    elif dtype:
+        weights = {name: weight.to(dtype) for name, weight in weights.items()}
     config = {"omnisky": 1, "model": pack(model.config), "codecs": pack(told)}
     config |= {"beside": [codec.name for codec in beside]} if beside else {}
     with atomic(folder) as draft:
         draft.mkdir()
-        saved.save_codecs(beside, draft)
+        saved.save_codecs(beside, draft, small=small)
         write_weights(weights, draft / "model.safetensors")
         (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         (draft / "README.md").write_text(card or _card(model))

@@ -27,5 +27,7 @@ from omnisky.plot.maps import overlays as overlays
 from omnisky.plot.maps import property_map as property_map
 from omnisky.plot.patches import patch_colours as patch_colours
 from omnisky.plot.patches import principal_colours as principal_colours
+from omnisky.plot.posteriors import pit as pit
+from omnisky.plot.posteriors import posteriors as posteriors
 from omnisky.plot.properties import properties as properties
 from omnisky.plot.wall import wall as wall

@@ -6,7 +6,8 @@ OUT/000000.parquet …    ids, see `codec.token_shards`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -23,9 +24,9 @@ from omnisky.codec.spectrum_network import SpectrumNetwork
 from omnisky.codec.tokens import Codec
 from omnisky.errors import BadValue
 from omnisky.observe.loader import Source, blocks
+from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.read import scan
 from omnisky.observe.shards import Shards, is_shards
-from omnisky.observe.types import Observation
 from omnisky.storage import recover
 
 NETWORKS: dict[type[nn.Module], str] = {ImageNetwork: "Image", SpectrumNetwork: "Spectrum", FieldNetwork: "ScalarField"}
@@ -37,7 +38,6 @@ def make_tokens(
     out: str | Path,
     networks: Iterable[nn.Module] = (),
     *,
-    numbers: Iterable[Observation] | None = None,
     groups: Groups | None = None,
     shard: int = 1024,
     batch: int = 64,
@@ -45,14 +45,14 @@ def make_tokens(
 ) -> Path:
     """Fit codecs of numbers, keep them and the learned ones in `out`, and write the ids of all objects.
 
-    `networks` are trained ones, each used for all its modalities. `numbers` are what codecs of numbers are fitted to;
-    the source itself if not given. Killed, the same call goes on. Raises BadValue, MissingModality, ProvenanceError.
+    `networks` are trained ones, each used for all its modalities. Killed, the same call goes on. Raises BadValue,
+    MissingModality, ProvenanceError.
     """
     out = Path(out)
     learned = around_all(networks)
     recover(out / "codecs")
     if not (out / "codecs").is_dir():
-        fitted = fit_numbers(blocks(source) if numbers is None else numbers)
+        fitted = fit_numbers(blocks(light(source)))
         save_codecs({**fitted, **learned}, out)
     codecs = tuple(CodecBook(out).values())
     if changed := [key for key in learned if key not in {codec.name for codec in codecs}]:
@@ -84,10 +84,17 @@ def opened(data: str | Path) -> Source:
     return found if isinstance(found, Source) else found.read()
 
 
-def numbers_of(data: str | Path, source: Source) -> Iterator[Observation]:
-    """The parts that codecs of numbers are fitted to, and no images or spectra."""
-    light = tuple(name for name, part in source.take(slice(0, 1)).parts.items() if isinstance(part, LIGHT))
-    return iter(scan(data, parts=light).batches())
+def light(source: Source) -> Source:
+    """The same objects with what codecs of numbers are fitted to, and no pictures or spectra read, where the source
+    can leave them out.
+    """
+    if isinstance(source, Shards):
+        kept = [name for name, part in source.layout.parts.items() if issubclass(part.kind, LIGHT)]
+        return Shards(source.folder, parts=kept)
+    if isinstance(source, MMUHdf5):
+        kept = [name for name, part in source.take(slice(0, 1)).parts.items() if isinstance(part, LIGHT)]
+        return replace(source, parts=tuple(kept))
+    return source
 
 
 def codecs_beside(data: str | Path, names: Iterable[str]) -> tuple[Codec, ...]:
