@@ -71,7 +71,7 @@ def test_a_band_that_was_not_seen_is_absent():
     span = CODEC.encode(seen)[CODEC.name]
     level = FIRST + CONFIG.bands.index("i")
     assert not span.there()[:, level].any() and span.there().sum(1).tolist() == [HEAD + CONFIG.steps - 1] * 6
-    back = CODEC.decode(Tokens({CODEC.name: span}), like=SKY)["light_curve"]
+    back = CODEC.decode(Tokens({CODEC.name: span}), like=seen)["light_curve"]
     assert np.array_equal(back.good, curve.band != curve.bands.index("i"))
     alone = CODEC.decode(Tokens({CODEC.name: span}))["light_curve"]
     assert np.array_equal(np.isfinite(alone.time_mjd), alone.good) and alone.good.sum() == 6 * 5 * CONFIG.steps

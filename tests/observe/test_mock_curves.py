@@ -67,9 +67,10 @@ def test_the_sun_is_as_bright_as_it_is():
 def test_on_disk_they_are_what_they_were(tmp_path):
     counted = []
     written = write_curves(tmp_path / "c", 300, seed=1, watch=lambda done, all_: counted.append(done))
-    assert counted == [256, 300] and len(written) == 300
-    row = written.object_id.tolist().index("mock-curve-1-00000007")
-    again, want = written.take([row])["light_curve"], SKY.take([7])["light_curve"]
+    assert counted[-1] == len(written) == 300
+    whole = written.take(np.arange(300))
+    row = whole.object_id.tolist().index("mock-curve-1-00000007")
+    again, want = whole.take([row])["light_curve"], SKY.take([7])["light_curve"]
     assert np.array_equal(again.flux, want.flux) and np.array_equal(again.time_mjd, want.time_mjd)
 
 

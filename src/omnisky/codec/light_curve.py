@@ -298,7 +298,7 @@ class LightCurveCodec:
 
     @torch.no_grad()
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:
-        """Curves at the epochs of `like`, whose first one begins them; or on the grid in all bands, from day 0 on.
+        """Curves at the good epochs of `like`, whose first one begins them; or on the grid in all bands, from day 0 on.
 
         `good` is False in bands that the tokens do not have, and beyond their end. Raises ShapeMismatch, BadValue (ids
         outside the vocabulary), and for `like` what `encode` raises of bands.
@@ -313,6 +313,8 @@ class LightCurveCodec:
         model = like[self.part] if like is not None and self.part in like else None
         time, band = self._grid(head) if model is None else (torch.from_numpy(model.time_mjd).double(), None)
         shown = torch.isfinite(time) & there[:, None]
+        if model is not None and model.good is not None:
+            shown = shown & torch.from_numpy(np.ascontiguousarray(model.good))
         band = _bands(model, config, shown) if band is None and model is not None else band
         assert band is not None
         since = time - _begun(model, time, shown)[:, None]
@@ -350,9 +352,7 @@ def _begun(model: LightCurve | None, time: Tensor, shown: Tensor) -> Float[Tenso
     """When curves began: with the first epoch of `like` that counted."""
     if model is None:
         return torch.zeros(len(time), dtype=torch.float64)
-    counts = shown if model.good is None else shown & torch.from_numpy(np.ascontiguousarray(model.good))
-    if model.ivar is not None:
-        counts = counts & torch.from_numpy(np.nan_to_num(model.ivar) > 0)
+    counts = shown if model.ivar is None else shown & torch.from_numpy(np.nan_to_num(model.ivar) > 0)
     return _ends(time.nan_to_num(), counts)[0]
 
 
