@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.published import at_precision
+from omnisky.codec.published import at_precision, some_at_once
 from omnisky.codec.quantize import FSQ, demand_ids
 from omnisky.codec.spectrum_network import Block
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present
@@ -287,7 +287,7 @@ class LightCurveCodec:
         read = Read.of(seen[self.part], config, self.network.codes)
         there = read.head.present[:, 0]
         ids = torch.zeros(len(there), config.steps, dtype=torch.int64)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 latent = self.network.latent(read.rows.map(lambda t, rows=rows: t[rows]))  # type: ignore[misc]
             ids[rows] = self.network.quantizer.ids(latent).long()
@@ -320,7 +320,7 @@ class LightCurveCodec:
         since = time - _begun(model, time, shown)[:, None]
         inside = shown & (since >= 0) & (since <= head.days * (1 + 1e-9))
         flux = torch.full(time.shape, torch.nan, dtype=torch.float64)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 curve = self.network.drawn(self.network.quantizer.vectors(ids[rows, first:]))
             place = (since[rows] / head.days[rows] * (config.steps - 1)).nan_to_num().float()
