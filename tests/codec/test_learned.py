@@ -65,6 +65,15 @@ def test_one_object_is_row_0_of_many_and_an_absent_one_stays_absent(codec):
 
 
 @named
+def test_nothing_is_nothing(codec):
+    """No objects, and objects of which none is there."""
+    for seen in (SKY.take(slice(0, 0)), SKY | {codec.part: replace(SKY[codec.part], present=np.zeros(4, dtype=bool))}):
+        tokens = codec.encode(seen)
+        assert not tokens[codec.name].there().any() and tokens.objects == len(seen)
+        assert not codec.decode(tokens, like=seen)[codec.part].there().any()
+
+
+@named
 def test_ids_are_in_the_vocabulary_and_others_are_refused(codec):
     span = codec.encode(SKY)[codec.name]
     codes = {"tok_image": 4375, "tok_spectrum_desi": 1024, "tok_segmap": 1000}[codec.name]
@@ -303,6 +312,9 @@ def test_what_a_spectrum_may_not_be():
     padded[:, -3:] = -1
     with pytest.raises(BadPixels, match="do not increase"):
         encode(wavelength_aa=padded)
+    for elsewhere in (spectrum.wavelength_aa / 10, spectrum.wavelength_aa + 20_000):  # nm, and the infrared
+        with pytest.raises(BadPixels, match=r"4 of 4 spectra.*3500 and 10462\.4"):
+            encode(wavelength_aa=elsewhere)
     with pytest.raises(BadPixels, match="nothing good in 1 of 4"):
         encode(good=spectrum.good & (np.arange(4) != 2)[:, None])
     flux = spectrum.flux.copy()

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.published import at_precision
+from omnisky.codec.published import at_precision, some_at_once
 from omnisky.codec.quantize import FSQ, demand_ids
 from omnisky.codec.spectrum_network import Block
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present
@@ -287,7 +287,7 @@ class LightCurveCodec:
         read = Read.of(seen[self.part], config, self.network.codes)
         there = read.head.present[:, 0]
         ids = torch.zeros(len(there), config.steps, dtype=torch.int64)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 latent = self.network.latent(read.rows.map(lambda t, rows=rows: t[rows]))  # type: ignore[misc]
             ids[rows] = self.network.quantizer.ids(latent).long()
@@ -298,7 +298,7 @@ class LightCurveCodec:
 
     @torch.no_grad()
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:
-        """Curves at the epochs of `like`, whose first one begins them; or on the grid in all bands, from day 0 on.
+        """Curves at the good epochs of `like`, whose first one begins them; or on the grid in all bands, from day 0 on.
 
         `good` is False in bands that the tokens do not have, and beyond their end. Raises ShapeMismatch, BadValue (ids
         outside the vocabulary), and for `like` what `encode` raises of bands.
@@ -313,12 +313,14 @@ class LightCurveCodec:
         model = like[self.part] if like is not None and self.part in like else None
         time, band = self._grid(head) if model is None else (torch.from_numpy(model.time_mjd).double(), None)
         shown = torch.isfinite(time) & there[:, None]
+        if model is not None and model.good is not None:
+            shown = shown & torch.from_numpy(np.ascontiguousarray(model.good))
         band = _bands(model, config, shown) if band is None and model is not None else band
         assert band is not None
         since = time - _begun(model, time, shown)[:, None]
         inside = shown & (since >= 0) & (since <= head.days * (1 + 1e-9))
         flux = torch.full(time.shape, torch.nan, dtype=torch.float64)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 curve = self.network.drawn(self.network.quantizer.vectors(ids[rows, first:]))
             place = (since[rows] / head.days[rows] * (config.steps - 1)).nan_to_num().float()
@@ -350,9 +352,7 @@ def _begun(model: LightCurve | None, time: Tensor, shown: Tensor) -> Float[Tenso
     """When curves began: with the first epoch of `like` that counted."""
     if model is None:
         return torch.zeros(len(time), dtype=torch.float64)
-    counts = shown if model.good is None else shown & torch.from_numpy(np.ascontiguousarray(model.good))
-    if model.ivar is not None:
-        counts = counts & torch.from_numpy(np.nan_to_num(model.ivar) > 0)
+    counts = shown if model.ivar is None else shown & torch.from_numpy(np.nan_to_num(model.ivar) > 0)
     return _ends(time.nan_to_num(), counts)[0]
 
 

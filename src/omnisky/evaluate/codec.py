@@ -184,7 +184,7 @@ def evaluate(
             watch(done, most)
     if done < 2:
         hint = "omnisky evaluate codec --everything, for data that was not trained on"
-        raise BadValue(f"{folder}: nothing to measure on", saw=f"{done} objects", want="2 or more", hint=hint)
+        raise BadValue(f"{folder}: nothing to measure on", saw=f"{done} of the objects", want="2 or more", hint=hint)
     return _report(codec, Tally.joined(tallies))
 
 

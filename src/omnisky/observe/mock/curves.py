@@ -145,7 +145,7 @@ def black_body_nmgy(radius_cm: Any, kelvin: Any, distance_mpc: Any, redshift: An
     nu = _SPEED / (np.asarray(wave_aa) * 1e-8) * (1 + redshift)
     x = np.minimum(_PLANCK * nu / (_BOLTZMANN * np.maximum(kelvin, 1.0)), 500)
     surface = np.pi * 2 * _PLANCK * nu**3 / _SPEED**2 / np.expm1(x)
-    return (1 + redshift) * surface * (radius_cm / (distance_mpc * _MPC_CM)) ** 2 / _NMGY
+    return np.asarray((1 + redshift) * surface * (radius_cm / (distance_mpc * _MPC_CM)) ** 2 / _NMGY)
 
 
 def arnett_erg_s(days: Float[np.ndarray, " time"], nickel_msun: float, diffusion_d: float, leak_d: float) -> np.ndarray:
