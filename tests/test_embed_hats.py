@@ -122,7 +122,7 @@ def test_the_verb_says_what_was_done_and_refuses_what_is_no_catalogue(source, sa
     words = ("embed", saved, source.path, tmp_path / "out", "--engine", "local", "--batch", 3)
     assert call(*words) == 0
     said = capsys.readouterr().out
-    assert f"{N} objects in {len(source.partitions)} partitions; 1 workers of" in said
+    assert f"{N} objects in {len(source.partitions)} partitions; workers: 1, " in said
     assert content(tmp_path / "out") == content(local)
     assert call(*words) == 0 and "all was there already" in capsys.readouterr().out
     assert call("embed", saved, local / "partition_info.csv", tmp_path / "no", "--engine", "local") == 2
