@@ -102,16 +102,31 @@ def test_batches_do_not_depend_on_row_groups(source):
     assert ids == [name for seen in source.batches_in(one, 99) for name in seen.object_id.tolist()]
 
 
-def test_an_index_is_made_of_a_catalogue(local, tmp_path, capsys):
+def call(*words) -> int:
     from omnisky.cli import main
 
     with pytest.raises(SystemExit) as ended:
-        main(["index", f"image={local}", "--out", str(tmp_path / "index")])
-    assert ended.value.code in (None, 0)
+        main([str(word) for word in words])
+    return int(ended.value.code or 0)
+
+
+def test_an_index_is_made_of_a_catalogue(local, tmp_path, capsys):
+    assert call("index", f"image={local}", "--out", tmp_path / "index") == 0
     index = Index.open(tmp_path / "index")
     found = Embedding.load(local)
     assert index.like_ids([found.object_id[7]], 3).object_id.shape == (1, 3)
     assert len(index) == N and f"{N} objects" in capsys.readouterr().out
+
+
+def test_the_verb_says_what_was_done_and_refuses_what_is_no_catalogue(source, saved, local, tmp_path, capsys):
+    words = ("embed", saved, source.path, tmp_path / "out", "--engine", "local", "--batch", 3)
+    assert call(*words) == 0
+    said = capsys.readouterr().out
+    assert f"{N} objects in {len(source.partitions)} partitions; workers: 1, " in said
+    assert content(tmp_path / "out") == content(local)
+    assert call(*words) == 0 and "all was there already" in capsys.readouterr().out
+    assert call("embed", saved, local / "partition_info.csv", tmp_path / "no", "--engine", "local") == 2
+    assert "want a HATS catalogue" in capsys.readouterr().err and not (tmp_path / "no").exists()
 
 
 def test_a_selection_leaves_empty_partitions_that_can_be_read(source, saved, tmp_path):

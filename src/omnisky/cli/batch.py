@@ -87,4 +87,4 @@ def _catalogue(model: str, data: str, out: Path, asked: dict[str, Any]) -> str:
     if not rates:
         return "all was there already; "
     told = f"{report.objects:,} objects in {len(report.done)} partitions; "
-    return told + f"{len(rates)} workers of {min(rates.values()):.3g}–{max(rates.values()):.3g} objects/s; "
+    return told + f"workers: {len(rates)}, {min(rates.values()):.3g}–{max(rates.values()):.3g} objects/s each; "
