@@ -44,8 +44,8 @@ def _page(table: Table, figures: Mapping[str, tuple[Path, str]], command: str) -
         lines += [f"## {name.replace('-', ' ')}", ""] if result.grids else []
         for grid in result.grids:
             lines += [grid.title + ".", "", *_markdown(grid.headers, grid.rows)]
-        for key, (file, said) in figures.items():
-            lines += [f"![{said}]({file.name})", ""] if key.startswith(f"{name}/") else []
+        for key, (file, shown) in figures.items():
+            lines += [f"![{shown}]({file.name})", ""] if key.startswith(f"{name}/") else []
     return lines
 
 
@@ -62,7 +62,7 @@ def said(row: Row) -> str:
     found = row.found
     if found is None:
         return "–"
-    digits = 3 if not found.error else int(np.clip(2 - np.floor(np.log10(found.error)) - 1, 0, 4))
+    digits = 3 if not found.error > 0 else int(np.clip(2 - np.floor(np.log10(found.error)) - 1, 0, 4))
     return f"{found.value:.{digits}f} ± {found.error:.{digits}f}" if found.error else f"{found.value:.{digits}f}"
 
 

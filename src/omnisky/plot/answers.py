@@ -77,9 +77,11 @@ def learning_curves(
 ) -> Path:
     """A line a method with a band of one error, against the number of labels, and its name at the line's end.
 
-    Raises ShapeMismatch unless each has a value and an error at every number of labels.
+    Raises BadValue without any, ShapeMismatch unless each has a value and an error at every number of labels.
     """
-    same_length(labels=labels, **({} if curves else {"curves": curves}))
+    same_length(labels=labels)
+    if not curves:
+        raise BadValue("curves", saw="none", want="one method or more")
     if any(one.value.shape != labels.shape or one.error.shape != labels.shape for one in curves):
         raise ShapeMismatch("curves", saw=[one.value.shape for one in curves], want=labels.shape)
     with sheet(path, 8.6, 4.8) as figure:

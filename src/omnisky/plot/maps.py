@@ -74,7 +74,7 @@ def property_map(
 
 def overlays(
     images: Pixels,
-    maps: Sequence[tuple[str, Bool[np.ndarray, "object height width"]]],
+    maps: Sequence[tuple[str, Bool[np.ndarray, "object _row _column"]]],
     path: str | Path,
     titles: Sequence[str] | None = None,
 ) -> Path:

@@ -130,7 +130,7 @@ class Task:
 
 
 def kept(task: Task, given: Inputs) -> Result:
-    """The task's result, from disk where it was made of the same data by the same weights and lines of code."""
+    """The task's result, from disk where it was made of the same data and weights by the same file of code."""
     file, signature = given.work / f"{task.name}.json", _signature(task, given)
     if file.exists():
         try:

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from omnisky.adapt import protocol, score
 from omnisky.evaluate.claims.found import Grid, Inputs, Result, Task
-from omnisky.evaluate.claims.zoo import NANO, _at_64_px, _ridge, nano_vectors
+from omnisky.evaluate.claims.zoo import NANO, at_64_px, nano_vectors, ridge
 from omnisky.evaluate.morphology import pixel_components
 from omnisky.model import store
 from omnisky.observe.read import read
@@ -85,7 +85,7 @@ def classes(given: Inputs) -> Result:
 
 def metals(given: Inputs) -> Result:
     """Oxygen in the gas of 500 real galaxies, from their pictures."""
-    sides = [_at_64_px(_shown(read(given.folder(METALS) / f"{side}_128px_jpeg.npz"))) for side in ("train", "test")]
+    sides = [at_64_px(_shown(read(given.folder(METALS) / f"{side}_128px_jpeg.npz"))) for side in ("train", "test")]
     seen = concatenate(sides)
     test = np.arange(len(seen)) >= len(sides[0])
     truth = seen["scalars"]["oh_p50"]
@@ -98,7 +98,7 @@ def metals(given: Inputs) -> Result:
         .predict(one[test])
         for name, one in {"colours": colours, "PCA of pixels": pixels}.items()
     }
-    said = {"ridge on omnisky-nano": _ridge(x, truth, test), "ridge on PCA of pixels": _ridge(pixels, truth, test)}
+    said = {"ridge on omnisky-nano": ridge(x, truth, test), "ridge on PCA of pixels": ridge(pixels, truth, test)}
     said |= {f"boosted trees on {name}": each for name, each in trees.items()}
     rows = tuple(
         (name, str(score.r2(truth[test], each)), str(score.rmse(truth[test], each))) for name, each in said.items()

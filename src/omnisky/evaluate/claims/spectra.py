@@ -30,15 +30,11 @@ FARTHEST = 0.6
 
 def real_spectra(given: Inputs) -> Result:
     """SDSS: redshift by made-up neighbours, class by leave-one-out; LAMOST: the temperature class of stars."""
-    sdss, kind = (
-        read(given.folder(SPECTRA) / "sdss_spectra.npz"),
-        _words(given.folder(SPECTRA) / "sdss_spectra.csv", "cls"),
-    )
-    redshifts = _redshifts(sdss.take(kind == "GALAXY"))
-    return Result(
-        {**redshifts.scores, **(told := _classes(sdss, kind)).scores, **(warm := _stars(given)).scores},
-        (*redshifts.grids, *told.grids, *warm.grids),
-    )
+    sdss = read(given.folder(SPECTRA) / "sdss_spectra.npz")
+    kind = _words(given.folder(SPECTRA) / "sdss_spectra.csv", "cls")
+    found = (_redshifts(sdss.take(kind == "GALAXY")), _classes(sdss, kind), _stars(given))
+    scores = {key: value for one in found for key, value in one.scores.items()}
+    return Result(scores, tuple(grid for one in found for grid in one.grids))
 
 
 def _redshifts(seen: Observation) -> Result:

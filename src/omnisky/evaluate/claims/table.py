@@ -43,7 +43,8 @@ class Row:
         said = {
             name: getattr(self.claim, name) for name in ("key", "source", "words", "number", "paper", "data", "command")
         }
-        found = None if self.found is None else [self.found.value, self.found.error]
+        both = () if self.found is None else (self.found.value, self.found.error)
+        found = [None if number != number else number for number in both] or None  # JSON knows no NaN
         return said | {"wanted": self.wanted, "found": found, "verdict": self.verdict}
 
 
@@ -86,5 +87,10 @@ def measure(
 
 def _row(task: str, one: Stated) -> Row:
     """A row that is not among the sources' own."""
-    told = {"number": "as its command counts it", "paper": "–", "data": "mock sky", "command": f"omnisky evaluate {task}"}
+    told = {
+        "number": "as its command counts it",
+        "paper": "–",
+        "data": "mock sky",
+        "command": f"omnisky evaluate {task}",
+    }
     return Row(Claim(key=f"{task}/{one.words}", source=task.upper(), words=one.words, **told), one.found, one)

@@ -1,6 +1,7 @@
 """Real galaxies of Galaxy Zoo 2 through omnisky-nano: few labels, votes, rarities, oddities, another survey.
 
-The model never saw a label, and none of the galaxies that are tested on or searched among those it was trained on.
+The model never saw a label, nor the galaxies that are tested on. Of the 1,000 with all votes, whose ids are others, it
+may have seen pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import nn
 
 from omnisky.adapt.probe import LinearProbe
 from omnisky.adapt.protocol import aion_retrieval, labelled_share
-from omnisky.adapt.score import Score, auc, bootstrap, r2, r2_gain
+from omnisky.adapt.score import Score, area, auc, bootstrap, r2, r2_gain
 from omnisky.codec.tokens import encode_all
 from omnisky.embed import Embedding, token_states
 from omnisky.evaluate.claims.found import Grid, Inputs, Result, Task
@@ -106,12 +107,12 @@ def labels_saved(sizes: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> flo
     """How many times as many labels they need to be as good: the median over the sizes where both can say.
 
     Along straight lines in the logarithm of the number of labels; where they never get there, with the most they have:
-    a lower limit.
+    a lower limit. NaN where we are never as good as they with the fewest.
     """
     climb = np.maximum.accumulate(theirs) + 1e-9 * np.arange(len(theirs))
     needed = np.exp(np.interp(ours, climb, np.log(sizes)))
     inside = ours >= climb[0]
-    return float(np.median((needed / sizes)[inside])) if inside.any() else 1.0
+    return float(np.median((needed / sizes)[inside])) if inside.any() else float("nan")
 
 
 def _digest(ids: np.ndarray) -> str:
@@ -157,7 +158,7 @@ def votes(given: Inputs) -> Result:
     for column, name in NAMES.items():
         truth = known[column]
         trees = HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(pixels[~test], truth[~test])
-        said = (_ridge(x, truth, test), _ridge(pixels, truth, test), trees.predict(pixels[test]))
+        said = (ridge(x, truth, test), ridge(pixels, truth, test), trees.predict(pixels[test]))
         lines.append((name, *(str(r2(truth[test], each)) for each in said)))
         gains[column] = r2_gain(truth[test], said[0], said[2])
     headers = ("votes for", "ridge on omnisky-nano", "ridge on PCA of pixels", "boosted trees on PCA of pixels")
@@ -175,28 +176,33 @@ def _ids(given: Inputs) -> np.ndarray:
     return load_npz(given.folder(CLASSES) / CLASSED, only="galaxy_id")["galaxy_id"].astype(str)
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
+def ridge(x: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
     probe = make_pipeline(StandardScaler(), RidgeCV(np.geomspace(1, 1e4, 9)))
     return probe.fit(x[~test], y[~test]).predict(x[test])
 
 
 def _oddities(seen: Embedding, pixels: np.ndarray, vote: np.ndarray) -> Result:
-    """How well oddness without labels, and then with 5 … 40, finds what people called odd."""
+    """How well oddness without labels, and then with 10 … 40, finds what people called odd."""
     odd = vote > 0.5
     blind = {"omnisky-nano": oddness(seen), "PCA of pixels": oddness(replace(seen, vectors=pixels))}
     found = {name: (auc(odd, score), _among_first(odd, score)) for name, score in blind.items()}
-    labelled = _taught(seen, odd)
+    labelled = taught(seen, odd, blind["omnisky-nano"])
     rows = [(f"isolation forest and LOF on {name}", str(a), str(b)) for name, (a, b) in found.items()]
-    rows += [(f"omnisky-nano, {n} labels asked for in rounds", str(a), str(b)) for n, (a, b) in labelled.items()]
-    base = f"{odd.mean():.3f}"
+    for n, (free, chance) in labelled.items():
+        told = auc(odd[free], chance), _among_first(odd[free], chance)
+        rows.append((f"omnisky-nano, {n} labels asked for in rounds (among the others)", *map(str, told)))
+    free, chance = labelled[max(labelled)]
+    sharper = bootstrap(
+        lambda o, a, b: area(o, a) - area(o, b), odd[free], chance, blind["omnisky-nano"][free]
+    )  # the same objects, those without a label
     grid = Grid(
-        f"{int(odd.sum())} of {len(odd):,} galaxies were called odd (vote > 0.5), {base} of them",
+        f"{int(odd.sum())} of {len(odd):,} galaxies were called odd (vote > 0.5), {odd.mean():.1%}",
         ("ranked by", "AUC", "share of odd ones among the first 5 %"),
         tuple(rows),
     )
     first = found["omnisky-nano"][1]
     gain = Score(first.value - float(odd.mean()), first.error)
-    return Result({"euclid/odd": gain, "euclid/labels": _gained(labelled, found)}, (grid,))
+    return Result({"euclid/odd": gain, "euclid/labels": sharper}, (grid,))
 
 
 def _among_first(odd: np.ndarray, score: np.ndarray, share: float = 0.05) -> Score:
@@ -204,23 +210,25 @@ def _among_first(odd: np.ndarray, score: np.ndarray, share: float = 0.05) -> Sco
     return bootstrap(lambda o: float(o.mean()), odd[first].astype(float))
 
 
-def _taught(seen: Embedding, odd: np.ndarray, rounds: int = 4) -> dict[int, tuple[Score, Score]]:
-    """Ten labels a round, the first of the five oddest and five others, then of the likeliest and the least sure."""
-    order = np.argsort(-oddness(seen))
-    first_odd, first_plain = order[odd[order]][:5], order[~odd[order]][:5]
-    labels = {seen.object_id[row]: bool(odd[row]) for row in (*first_odd, *first_plain)}
+def taught(
+    seen: Embedding, odd: np.ndarray, blind: np.ndarray, rounds: int = 4
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Number of labels → who has none yet, and their chance to be odd.
+
+    Ten labels a round: first the five odd ones and the five others that come first by oddness, as somebody finds who
+    looks down the list; then the five likeliest and the five least sure.
+    """
+    order = np.argsort(-blind)
+    begin = (*order[odd[order]][:5], *order[~odd[order]][:5])
+    labels = {seen.object_id[row]: bool(odd[row]) for row in begin}
     told = {}
-    for turn in range(rounds):
+    for turn in range(1, rounds + 1):
         answer = ask(seen, labels, 10)
-        free = ~np.isin(seen.object_id, list(labels))
-        told[10 * (turn + 1)] = auc(odd[free], answer.chance[free]), _among_first(odd[free], answer.chance[free])
-        labels |= {seen.object_id[row]: bool(odd[row]) for row in (*answer.best[:5], *answer.unsure[:5])}
+        free = np.flatnonzero(~np.isin(seen.object_id, list(labels)))
+        told[10 * turn] = free, answer.chance[free]
+        rows = [*answer.best[:5], *[row for row in answer.unsure if row not in answer.best[:5]][:5]]
+        labels |= {seen.object_id[row]: bool(odd[row]) for row in rows}
     return told
-
-
-def _gained(taught: dict[int, tuple[Score, Score]], blind: dict[str, tuple[Score, Score]]) -> Score:
-    last, first = taught[max(taught)][0], blind["omnisky-nano"][0]
-    return Score(last.value - first.value, float(np.hypot(last.error, first.error)))
 
 
 # --- rarities by example ------------------------------------------------------------------------------------------
@@ -228,7 +236,7 @@ def _gained(taught: dict[int, tuple[Score, Score]], blind: dict[str, tuple[Score
 
 def rarities(given: Inputs) -> Result:
     """1,000 galaxies with all votes: look-alikes of spirals, mergers, rings, by one and by fifteen (nDCG@10)."""
-    seen = _at_64_px(read(given.folder(FULL)))
+    seen = at_64_px(read(given.folder(FULL)))
     known = seen["scalars"]
     x = {
         "omnisky-nano": nano_vectors(store.load(NANO), seen, given),
@@ -252,8 +260,8 @@ def rarities(given: Inputs) -> Result:
     return Result(scores | {f"aion/several {kind}": score for kind, score in several.items()}, (grid,))
 
 
-def _at_64_px(seen: Observation) -> Observation:
-    """Display images at the size the model knows, by area."""
+def at_64_px(seen: Observation) -> Observation:
+    """Display images at the size the model knows."""
     image: Image = seen["image"]
     pixels = torch.from_numpy(image.flux).float()
     small = F.interpolate(pixels, (64, 64), mode="bilinear", antialias=True, align_corners=False)
@@ -269,7 +277,7 @@ def other_survey(given: Inputs) -> Result:
     image: Image = there["image"]
     quarter = image.flux.shape[-1] // 4
     middle = image.flux[..., quarter:-quarter, quarter:-quarter]  # the field that the SDSS pictures show
-    there = _at_64_px(there | {"image": replace(image, flux=np.ascontiguousarray(middle))})
+    there = at_64_px(there | {"image": replace(image, flux=np.ascontiguousarray(middle))})
     model, test = store.load(NANO), held_out(here, HELD_OUT)
     truth = {"SDSS": here["scalars"][FEATURED][test] > 0.5}
     vote = there["scalars"]["smooth-or-featured_featured-or-disk_fraction"]
