@@ -167,7 +167,8 @@ def test_display_pictures_stay_as_they_are(tmp_path):
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_few_objects_are_a_sky_too(tmp_path, n):
     index, seen = objects(max(n, 2))
-    few = Index(Embedding(np.eye(n, 4, dtype=np.float32), seen.object_id[:n], seen.ra[:n], seen.dec[:n], "s"), centred=False)
+    vectors = np.eye(n, 5, dtype=np.float32)
+    few = Index(Embedding(vectors, seen.object_id[:n], seen.ra[:n], seen.dec[:n], "s"), centred=False)
     read = Read(write_sky(tmp_path / "sky", Sky(name="few", title="", index=few)))
     assert len(read.ids) == n and "picture" not in read.about
 
@@ -203,7 +204,8 @@ def test_a_site_is_served_and_moved(tmp_path):
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{listening.server_port}"
     try:
-        for file, kind in (("", "text/html"), ("main.js", "text/javascript"), ("data/toys/sky.json", "application/json")):
+        kinds = {"": "text/html", "main.js": "text/javascript", "data/toys/sky.json": "application/json"}
+        for file, kind in kinds.items():
             with urllib.request.urlopen(f"{address}/{file}") as answer:
                 assert answer.headers["Content-Type"].startswith(kind)
         with pytest.raises(HTTPError, match="404"):
