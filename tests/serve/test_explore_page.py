@@ -107,12 +107,14 @@ def opened(page, address, seconds=60):
     page.until("document.documentElement.dataset.ready", seconds)
 
 
-def find(page, text):
+def find(page, words):
+    """Search, take the first offer, and wait for its card; its name."""
+    before = page.run(text("#name"))
     page.press("/")
-    page.type(text)
+    page.type(words)
     page.until("document.querySelector('#found [aria-selected=true]')")
     page.press("Enter")
-    return page.until("!document.querySelector('#card').hidden && document.querySelector('#name').textContent")
+    return page.until(f"!document.querySelector('#card').hidden && {text('#name')} !== {before!r} && {text('#name')}")
 
 
 def wall(page):
