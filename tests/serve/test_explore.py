@@ -16,6 +16,7 @@ from omnisky.embed import Embedding
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.types import Image, Labels, Observation, Scalars, Spectrum
 from omnisky.search import Index
+from omnisky.search.flat import FlatMap
 from omnisky.serve.explore import Sky, morton, write_sky
 from omnisky.serve.looks import CHUNK, SHEET, THUMB_PX, Pictures
 from omnisky.serve.site import copy_site, is_site, open_index, server, write_site
@@ -57,6 +58,11 @@ def objects(n: int = 70, seed: int = 0) -> tuple[Index, Observation]:
     return Index(sides), seen
 
 
+def plane(n: int) -> FlatMap:
+    """No UMAP: it takes longer than all of this."""
+    return FlatMap(np.random.default_rng(3).normal(size=(n, 2)).astype(np.float32), "by chance")
+
+
 class Read:
     """As data.js reads it."""
 
@@ -89,7 +95,8 @@ def made(tmp_path_factory):
     index, seen = objects()
     # In another order, with a stranger among them: rows are found by id.
     mixed = seen.take(np.random.default_rng(1).permutation(len(seen)))
-    folder = write_sky(tmp_path_factory.mktemp("sky") / "sky", Sky(name="sky", title="Toys", index=index, seen=mixed))
+    sky = Sky(name="sky", title="Toys", index=index, seen=mixed, flat=plane(len(index)))
+    folder = write_sky(tmp_path_factory.mktemp("sky") / "sky", sky)
     return index, seen, Read(folder)
 
 
@@ -197,7 +204,8 @@ def test_bad_names_and_ids_are_refused(tmp_path):
 
 def test_a_site_is_served_and_moved(tmp_path):
     index, seen = objects(20)
-    site = write_site(tmp_path / "explorer", [Sky(name="toys", title="Toys", index=index, seen=seen)])
+    toys = Sky(name="toys", title="Toys", index=index, seen=seen, flat=plane(20))
+    site = write_site(tmp_path / "explorer", [toys])
     assert is_site(site) and not is_site(tmp_path)
     moved = copy_site(site, tmp_path / "moved")
     listening = server(moved, 0)

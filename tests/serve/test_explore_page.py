@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io.votable import parse_single_table
 from browser import CHROMIUM, browser
-from test_explore import objects
+from test_explore import objects, plane
 
 from omnisky.search import Index
 from omnisky.search.flat import FlatMap
@@ -79,7 +79,8 @@ def sky():
 @pytest.fixture(scope="module")
 def address(sky, tmp_path_factory):
     index, seen = sky
-    site = write_site(tmp_path_factory.mktemp("site"), [Sky(name="toys", title="Toys", index=index, seen=seen)])
+    toys = Sky(name="toys", title="Toys", index=index, seen=seen, flat=plane(len(index)))
+    site = write_site(tmp_path_factory.mktemp("site"), [toys])
     listening = server(site, 0)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{listening.server_port}/"

@@ -133,8 +133,11 @@ class Spool:
     """Bytes of objects, put down in the order in which they are read, taken up in the order of the page."""
 
     def __init__(self, objects: int) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 - closed with the spool
+        self._file = TemporaryFile()  # noqa: SIM115 - until `close`
         self._at = np.full((objects, 2), -1, dtype=np.int64)
+
+    def close(self) -> None:
+        self._file.close()
 
     def put(self, row: int, data: bytes) -> None:
         self._at[row] = self._file.tell(), len(data)
