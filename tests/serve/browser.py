@@ -152,9 +152,8 @@ class Page:
         more = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
         codes = {"Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowLeft": 37}
         for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=codes.get(key, ord(key[0].upper())), **more
-            )
+            code = codes.get(key, ord(key[0].upper()))
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
 
     def shoot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
@@ -165,8 +164,8 @@ def browser() -> Iterator[Page]:
     """A tab of a browser of its own, WebGL drawn in software."""
     assert CHROMIUM
     with TemporaryDirectory(prefix="omnisky-chromium-", ignore_cleanup_errors=True) as profile:
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        flags += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
+        flags = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        flags += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
         flags += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
         running = subprocess.Popen([CHROMIUM, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

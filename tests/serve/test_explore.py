@@ -16,6 +16,7 @@ from omnisky.embed import Embedding
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.types import Image, Labels, Observation, Scalars, Spectrum
 from omnisky.search import Index
+from omnisky.search.flat import FlatMap
 from omnisky.serve.explore import Sky, morton, write_sky
 from omnisky.serve.looks import CHUNK, SHEET, THUMB_PX, Pictures
 from omnisky.serve.site import copy_site, is_site, open_index, server, write_site
@@ -57,6 +58,11 @@ def objects(n: int = 70, seed: int = 0) -> tuple[Index, Observation]:
     return Index(sides), seen
 
 
+def plane(n: int) -> FlatMap:
+    """No UMAP: it takes longer than all of this."""
+    return FlatMap(np.random.default_rng(3).normal(size=(n, 2)).astype(np.float32), "by chance")
+
+
 class Read:
     """As data.js reads it."""
 
@@ -89,7 +95,8 @@ def made(tmp_path_factory):
     index, seen = objects()
     # In another order, with a stranger among them: rows are found by id.
     mixed = seen.take(np.random.default_rng(1).permutation(len(seen)))
-    folder = write_sky(tmp_path_factory.mktemp("sky") / "sky", Sky(name="sky", title="Toys", index=index, seen=mixed))
+    sky = Sky(name="sky", title="Toys", index=index, seen=mixed, flat=plane(len(index)))
+    folder = write_sky(tmp_path_factory.mktemp("sky") / "sky", sky)
     return index, seen, Read(folder)
 
 
@@ -167,7 +174,8 @@ def test_display_pictures_stay_as_they_are(tmp_path):
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_few_objects_are_a_sky_too(tmp_path, n):
     index, seen = objects(max(n, 2))
-    few = Index(Embedding(np.eye(n, 4, dtype=np.float32), seen.object_id[:n], seen.ra[:n], seen.dec[:n], "s"), centred=False)
+    vectors = np.eye(n, 5, dtype=np.float32)
+    few = Index(Embedding(vectors, seen.object_id[:n], seen.ra[:n], seen.dec[:n], "s"), centred=False)
     read = Read(write_sky(tmp_path / "sky", Sky(name="few", title="", index=few)))
     assert len(read.ids) == n and "picture" not in read.about
 
@@ -196,14 +204,16 @@ def test_bad_names_and_ids_are_refused(tmp_path):
 
 def test_a_site_is_served_and_moved(tmp_path):
     index, seen = objects(20)
-    site = write_site(tmp_path / "explorer", [Sky(name="toys", title="Toys", index=index, seen=seen)])
+    toys = Sky(name="toys", title="Toys", index=index, seen=seen, flat=plane(20))
+    site = write_site(tmp_path / "explorer", [toys])
     assert is_site(site) and not is_site(tmp_path)
     moved = copy_site(site, tmp_path / "moved")
     listening = server(moved, 0)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{listening.server_port}"
     try:
-        for file, kind in (("", "text/html"), ("main.js", "text/javascript"), ("data/toys/sky.json", "application/json")):
+        kinds = {"": "text/html", "main.js": "text/javascript", "data/toys/sky.json": "application/json"}
+        for file, kind in kinds.items():
             with urllib.request.urlopen(f"{address}/{file}") as answer:
                 assert answer.headers["Content-Type"].startswith(kind)
         with pytest.raises(HTTPError, match="404"):

@@ -52,7 +52,8 @@ def sample_demo(folder: str | Path, steps: int = 30) -> Story:
     shape = Labels(columns={"looks": np.asarray(probe.names_)[chance.argmax(1)]})
     told = "Real galaxies of the Hubble eXtreme Deep Field; what each looks like is a probe's guess."
     seen, index = galaxies | {"shape": shape}, Index(embedding)
-    story.skies.append(Sky(name="hubble", title="The Hubble eXtreme Deep Field", index=index, seen=seen, about=told, flat=flat))
+    title = "The Hubble eXtreme Deep Field"
+    story.skies.append(Sky(name="hubble", title=title, index=index, seen=seen, about=told, flat=flat))
     completions(story, model, galaxies)
     _spectra(story, sky.spectra)
     mock_sky(story)
@@ -70,7 +71,7 @@ def _explorer(story: Story) -> None:
         Section(
             "Walk through it",
             f"A page to walk through these embeddings lies beside this one: omnisky explore {story.folder} opens it. "
-            "Click a galaxy and see what looks like it, in images and in spectra; lasso some and take them away as a table.",
+            "Click a galaxy and see what looks like it, in images and in spectra; lasso some, and take them away as a table.",
         )
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,10 @@ class _Looks:
     def __post_init__(self) -> None:
         self.thumbs, self.cutouts, self.lines = (Spool(self.objects) for _ in range(3))
 
+    def close(self) -> None:
+        for spool in (self.thumbs, self.cutouts, self.lines):
+            spool.close()
+
 
 def write_sky(folder: str | Path, sky: Sky, watch: Watch | None = None) -> Path:
     """Lay the objects out on a plane (UMAP with the extra `map`, else PCA) and write all the page needs, or nothing.
@@ -81,8 +86,8 @@ def write_sky(folder: str | Path, sky: Sky, watch: Watch | None = None) -> Path:
     flat = sky.flat or _flat(sky.index)
     plane = _squared(flat.xy)
     order = morton(plane)
-    looks = _look(sky, order, watch)
-    with atomic(folder) as draft:
+    with closing(_Looks(len(order))) as looks, atomic(folder) as draft:
+        _look(looks, sky, order, watch)
         draft.mkdir()
         table = _Columns()
         _positions(table, sky.index.objects.take(order), plane[order])
@@ -192,14 +197,13 @@ def _side(folder: Path, index: Index, name: str, order: Integer[np.ndarray, " ob
 # --- looks --------------------------------------------------------------------------------------------------------
 
 
-def _look(sky: Sky, order: Integer[np.ndarray, " object"], watch: Watch | None) -> _Looks:
-    looks = _Looks(len(order))
+def _look(looks: _Looks, sky: Sky, order: Integer[np.ndarray, " object"], watch: Watch | None) -> None:
     objects = sky.index.objects.take(order)
     place = {name: row for row, name in enumerate(objects.object_id.tolist())}
     if "scalars" in objects:
         _keep_numbers(looks, objects["scalars"], np.arange(len(order)))
     if sky.seen is None:
-        return looks
+        return
     sample = sky.seen.take(np.asarray(spread(len(sky.seen))))
     if (image := _part(sample, Image)) is not None and not (len(image.bands) == 2 or np.prod(image.flux.shape) == 0):
         looks.pictures = Pictures(image)
@@ -212,7 +216,6 @@ def _look(sky: Sky, order: Integer[np.ndarray, " object"], watch: Watch | None) 
             _keep(looks, block.take(ours), rows[ours])
         if watch is not None:
             watch(done, len(sky.seen))
-    return looks
 
 
 def blocks(seen: Source) -> Iterator[tuple[Observation, int]]:

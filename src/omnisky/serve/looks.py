@@ -68,7 +68,7 @@ class Pictures:
         return np.stack([np.asarray(one) for one in small])
 
     def _drawn(self, flux: Float[np.ndarray, "object band px px"]) -> Float[np.ndarray, "object 3 px px"]:
-        """Hues kept, brightness through asinh (Lupton et al. 2004, PASP 116, 133); `draw` of picture.js does the same."""
+        """Hues kept, brightness through asinh (Lupton et al. 2004, PASP 116, 133); picture.js does the same."""
         white = np.array([plane.white for plane in self.planes], dtype=np.float32)[:, None, None]
         shown = (flux / white)[:, self.rgb]
         bright = np.maximum(shown.mean(axis=1, keepdims=True), 1e-4)
@@ -116,7 +116,7 @@ class Spectra:
         return {"start": self.start, "step": self.step, "count": self.count, "unit": self.unit, "chunk": CHUNK}
 
     def packed(self, seen: Spectrum) -> Iterator[bytes]:
-        """Each spectrum: float32 scale, then int16s, −32768 where nothing was measured. Inverse-variance means in bins."""
+        """Each spectrum: float32 scale, then int16s, −32768 where there is nothing. Means by ivar in bins."""
         good = seen.where_good() & np.isfinite(seen.flux) & np.isfinite(seen.wavelength_aa)
         weight = np.where(good, 1.0 if seen.ivar is None else seen.ivar, 0)
         bins = np.where(good, np.nan_to_num((seen.wavelength_aa - self.start) / self.step), -1).astype(np.int64)
@@ -133,8 +133,11 @@ class Spool:
     """Bytes of objects, put down in the order in which they are read, taken up in the order of the page."""
 
     def __init__(self, objects: int) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 - closed with the spool
+        self._file = TemporaryFile()  # noqa: SIM115 - until `close`
         self._at = np.full((objects, 2), -1, dtype=np.int64)
+
+    def close(self) -> None:
+        self._file.close()
 
     def put(self, row: int, data: bytes) -> None:
         self._at[row] = self._file.tell(), len(data)

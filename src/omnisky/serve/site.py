@@ -71,7 +71,7 @@ def copy_site(folder: Path, out: Path) -> Path:
 
 
 def open_index(folder: str | Path, sides: Sequence[str] = ()) -> Index:
-    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed`, each a side named as its file.
+    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed`, sides named as their files.
 
     `sides` (NAME=FILE, of files in the folder or elsewhere) says which, and what to call them. Raises BadValue,
     CorruptFile, and ProvenanceError where the catalogues are of different models.
