@@ -24,9 +24,9 @@ def honest(n: int, seed: int, width: float = 0.05) -> tuple[Posterior, np.ndarra
 
 
 def test_a_temperature_undoes_what_another_did():
-    found, truth = honest(2000, 0)
-    assert fitted_temperature(found, truth) == pytest.approx(1, abs=0.12)
-    assert fitted_temperature(tempered(found, 0.5), truth) == pytest.approx(2, abs=0.25)
+    found, truth = honest(800, 0)
+    assert fitted_temperature(found, truth) == pytest.approx(1, abs=0.2)
+    assert fitted_temperature(tempered(found, 0.5), truth) == pytest.approx(2, abs=0.4)
     np.testing.assert_allclose(tempered(tempered(found, 0.5), 2.0).chance, found.chance, atol=1e-9)
 
 
