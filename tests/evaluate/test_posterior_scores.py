@@ -1,12 +1,17 @@
 """Scores of posteriors: honest ones are found honest, temperatures undo what was done, CRPS is its integral."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from omnisky.adapt.score import Score
+from omnisky.demo.any_to_any import draw, page, state
 from omnisky.errors import ShapeMismatch
-from omnisky.evaluate.aion_drawn import binned
+from omnisky.evaluate.aion import UNSEEN, Table, judged
+from omnisky.evaluate.aion_drawn import ImagesTold, SpectraTold, binned
+from omnisky.evaluate.aion_probes import PROPERTIES, Probed
 from omnisky.evaluate.posteriors import crps, fitted_temperature, judge, surprise, tempered
 from omnisky.generate import Posterior
 from omnisky.observe.types import Spectrum
@@ -24,9 +29,9 @@ def honest(n: int, seed: int, width: float = 0.05) -> tuple[Posterior, np.ndarra
 
 
 def test_a_temperature_undoes_what_another_did():
-    found, truth = honest(2000, 0)
-    assert fitted_temperature(found, truth) == pytest.approx(1, abs=0.12)
-    assert fitted_temperature(tempered(found, 0.5), truth) == pytest.approx(2, abs=0.25)
+    found, truth = honest(800, 0)
+    assert fitted_temperature(found, truth) == pytest.approx(1, abs=0.2)
+    assert fitted_temperature(tempered(found, 0.5), truth) == pytest.approx(2, abs=0.4)
     np.testing.assert_allclose(tempered(tempered(found, 0.5), 2.0).chance, found.chance, atol=1e-9)
 
 
@@ -69,3 +74,25 @@ def test_bins_of_spectra_leave_out_what_was_not_seen():
     shape, there = binned(dirty, replace(seen, good=good))
     np.testing.assert_allclose(shape[0], [0.5, 1, 2])
     assert there.tolist() == [[True] * 3, [True, False, True]]
+
+
+def test_what_was_found_becomes_figures_tables_and_a_page(tmp_path):
+    found, truth = honest(40, 4)
+    told, score = judge("photometry", honest(40, 5), (found, truth)), Score(0.5, 0.01)
+    drawn = np.random.default_rng(0).normal(size=(2, 2, 64))
+    spectra = SpectraTold(
+        way=UNSEEN, objects=40, r2=score, gain=score, chi2=score, chi2_codec=score, lines=None, lines_other=None,
+        lines_codec=None, bright=0, shown=(drawn[0], drawn[1]),
+    )  # fmt: skip
+    pictures = np.random.default_rng(1).normal(size=(2, 2, 8, 8))
+    images = ImagesTold("Legacy → HSC", 40, {"r": score}, {"r": score}, score, (pictures[0], pictures[1]))
+    probed = Probed("photometry", 30, 40, *[dict.fromkeys(PROPERTIES, score)] * 3)
+    claims = tuple(judged([told, told], [spectra], [images], [probed]))
+    some = {"photometry": found.take(slice(0, 4))}
+    table = Table((told,), some, truth[:4], (spectra,), (images,), (probed,), claims, 100)
+    made = draw(table, tmp_path)
+    assert all(figure.stat().st_size > 1000 for figure in made.figures.values())
+    assert not claims[0].holds  # the same inputs twice: nothing falls
+    text = page(made, "Title", "Head.")
+    assert text.startswith("# Title") and "| photometry | 40 |" in text and "0.500 ± 0.010" in text
+    assert json.loads(json.dumps(state(table)))["spectra"][UNSEEN]["lines"] is None

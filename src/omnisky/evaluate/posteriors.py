@@ -86,7 +86,7 @@ class Told:
         return plain | {"covered": {name: [one.value, one.error] for name, one in self.covered.items()}}
 
 
-Pair = tuple[Posterior, Float[np.ndarray, " object"]]
+Pair = tuple[Posterior, Float[np.ndarray, " _object"]]
 """posteriors and the truth"""
 
 
