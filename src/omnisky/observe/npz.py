@@ -95,8 +95,8 @@ def _read_stamp_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
     scale = float(arrays["pixscale"]) if "pixscale" in arrays else float("nan")
     ids, good = _ids(path, arrays, len(flux)), np.isfinite(flux)
     columns = joined(path.parent, ids, {}, in_order=True)
-    noise = [columns.get(f"rms_{band}") for band in bands]
-    ivar = None if any(one is None for one in noise) else _certain(np.stack(noise, axis=1), good)
+    noise = [columns[f"rms_{band}"] for band in bands if f"rms_{band}" in columns]
+    ivar = _certain(np.stack(noise, axis=1), good) if len(noise) == len(bands) else None
     image = Image(flux=flux, bands=bands, survey=survey_of(path), pixel_scale_arcsec=scale, ivar=ivar, good=good)
     for band in bands:
         measured = columns.get(f"flux_{band}")
