@@ -54,7 +54,7 @@ def data_uri(body: bytes) -> str:
 
 def fits_of(seen: Observation, i: int) -> bytes:
     image = seen["image"]
-    header = fits.Header({"BANDS": "grz", "RA": seen.ra[i], "DEC": seen.dec[i]})
+    header = fits.Header({"BANDS": "grz", "BUNIT": "nanomaggy", "RA": seen.ra[i], "DEC": seen.dec[i]})
     file = io.BytesIO()
     fits.PrimaryHDU(image.flux[i], header).writeto(file)
     return file.getvalue()
