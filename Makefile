@@ -5,11 +5,13 @@
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
+# Two at a time, a file each: more share the same memory and gain little on two cores.
+TOGETHER := -n 2 --dist loadfile
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all check bench docs clean
 
 help:  ## this list
 	@echo "make demo      a foundation model at work on real galaxies; writes demo/index.html"
@@ -17,16 +19,17 @@ help:  ## this list
 	@echo "make test-all  all tests"
 	@echo "make check     ruff, mypy and the house rules"
 	@echo "make bench     speed against the reference implementations, as ratios"
+	@echo "make docs      the documentation as a site: build/docs/index.html"
 	@echo "make clean     remove caches and what demo wrote; .venv and runs/ stay"
 
 demo: .venv/.ready-demo
 	@$(BIN)/omnisky demo
 
 test: .venv/.ready-test
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(TOGETHER)
 
 test-all: .venv/.ready-test
-	@$(BIN)/python -m pytest -q -m ""
+	@$(BIN)/python -m pytest -q -m "" $(TOGETHER)
 
 check: .venv/.ready-test
 	$(BIN)/ruff check .
@@ -37,14 +40,19 @@ check: .venv/.ready-test
 bench: .venv/.ready-test
 	@$(BIN)/python -m benchmarks
 
+docs: .venv/.ready-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
+
 clean:
-	rm -rf demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo build dist docs/api .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment: one stamp a set of extras, made again when the pins or the dependencies change ---
 
 EXTRAS_demo := plot,map,sample,mock
 EXTRAS_test := dev,plot,map,sample,mock,serve
+EXTRAS_docs := docs,plot,map,sample,mock
 
 .venv/.ready-%: pyproject.toml constraints.txt .venv/.ready-torch
 	@echo "→ omnisky[$(EXTRAS_$*)] into .venv (a few minutes the first time)"

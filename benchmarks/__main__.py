@@ -6,22 +6,25 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import aion, astropt, codecs, crossmatch, loading, pairs, views
-from benchmarks.harness import Comparison, Disagreement, Effort, run
+from benchmarks import aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, views
+from benchmarks.harness import RESULTS, Comparison, Disagreement, Effort, run
+from benchmarks.page import QUIET, page, read
 
-GROUPS = (aion, astropt, codecs, crossmatch, loading, pairs, views)
+GROUPS = (aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, views)
 """each offers comparisons(quick), workers() and versions()"""
-QUIET = 0.1
-"""processors that others may keep busy before a measurement is called disturbed"""
 
 
 def main() -> int:
     asked = _arguments()
+    if asked.page:
+        asked.page.write_text(page(read(RESULTS)), encoding="utf-8")
+        return 0
     chosen = {group: [c for c in group.comparisons(asked.quick) if _wanted(c, asked.names)] for group in GROUPS}
     if asked.list or not any(chosen.values()):
         print("\n".join(c.name for group in GROUPS for c in group.comparisons(asked.quick)))
@@ -45,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print rows as JSON lines instead of a table")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one pair, nothing kept: does it run?")
     parser.add_argument("--repeats", type=int, help="pairs per comparison")
+    parser.add_argument("--page", type=Path, help="write the rows kept so far as a page, and run nothing")
     parser.add_argument("--list", action="store_true", help="the names, without running anything")
     return parser.parse_args()
 

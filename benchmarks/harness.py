@@ -181,16 +181,18 @@ class Worker:
         return int(found[1]) * 1.024e-3 if found else 0.0
 
     def close(self) -> None:
-        assert self.process.stdin is not None
+        assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
         self.noise.close()
 
 
 def run(
     comparisons: Sequence[Comparison], workers: Mapping[str, Worker], versions: Mapping[str, str], effort: Effort
 ) -> Iterator[dict[str, Any]]:
-    """One row a comparison, as each is done."""
+    """One row a comparison, as each is done. Raises Disagreement at the end, for all those that disagree."""
+    unlike: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         done: set[Job] = set()
         for comparison in comparisons:
@@ -199,12 +201,18 @@ def run(
                 _prepare(workers, first, folder)
                 _answer(workers, first)
                 done.add(first.key)
-            row = compare(comparison, workers, folder, effort)
+            try:
+                row = compare(comparison, workers, folder, effort)
+            except Disagreement as error:
+                unlike.append(str(error))
+                continue
             row |= {"versions": dict(versions)} | _circumstances(comparison)
             if effort.keep:
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
             yield row
+    if unlike:
+        raise Disagreement("; ".join(unlike))
 
 
 def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, effort: Effort) -> dict[str, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the table below, once more, for editors and type checkers; 
     from omnisky.embed import embed as embed
     from omnisky.errors import OmniskyError as OmniskyError
     from omnisky.generate import generate as generate
+    from omnisky.generate import posterior as posterior
     from omnisky.model.store import load as load
     from omnisky.observe.match import crossmatch as crossmatch
     from omnisky.observe.read import read as read
@@ -44,6 +45,7 @@ _HOME = {
     "load": "model.store",
     "train": "train.loop",
     "generate": "generate",
+    "posterior": "generate",
     "Index": "search",
     "OmniskyError": "errors",
 }

@@ -19,6 +19,7 @@
     │   └── BadValue                an edit or argument of the wrong type or range
     ├── TrainingError               a run that cannot go on
     │   ├── NonFiniteLoss           the loss became NaN or infinite
+    │   ├── OutOfMemory             the smallest piece of a batch does not fit
     │   └── ResumeMismatch          the checkpoint in the folder belongs to another run
     ├── StorageError                the disk would not take what we wrote
     ├── ServiceError                a server that did not answer
@@ -127,6 +128,10 @@ class TrainingError(OmniskyError, RuntimeError):
 
 class NonFiniteLoss(TrainingError):
     """The loss became NaN or infinite. The last good checkpoint is kept."""
+
+
+class OutOfMemory(TrainingError):
+    """The smallest piece of a batch does not fit into memory."""
 
 
 class ResumeMismatch(TrainingError):

@@ -7,7 +7,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+from omnisky.errors import MissingExtra
 
 
 def _bar(*columns: str) -> Any:
@@ -79,6 +84,47 @@ def lines() -> Iterator[Callable[[Any], None]]:
         sys.stdout.flush()
 
     yield write
+
+
+@contextmanager
+def tracked(
+    where: str | None, name: str, folder: Path, watch: Callable[[Any], None]
+) -> Iterator[Callable[[Any], None]]:
+    """`watch`, and each step's numbers also to tensorboard, wandb or trackio. Raises MissingExtra without the package.
+
+    wandb and trackio share their words; tensorboard writes into `folder`/tensorboard.
+    """
+    if where is None:
+        yield watch
+        return
+    try:
+        module = import_module({"tensorboard": "torch.utils.tensorboard"}.get(where, where))
+    except ImportError as error:
+        raise MissingExtra(f"{where} is not installed", want=where, hint=f"pip install {where}") from error
+    if where == "tensorboard":
+        writer = module.SummaryWriter(str(folder / "tensorboard"))
+        send, end = partial(_scalars, writer), writer.close
+    else:
+        module.init(project="omnisky", name=name)
+        send, end = partial(_logged, module), module.finish
+
+    def both(now: Any) -> None:
+        watch(now)
+        send({k: v for k, v in asdict(now).items() if k not in ("step", "steps") and v is not None}, now.step)
+
+    try:
+        yield both
+    finally:
+        end()
+
+
+def _scalars(writer: Any, numbers: dict[str, float], step: int) -> None:
+    for key, value in numbers.items():
+        writer.add_scalar(key, value, step)
+
+
+def _logged(module: Any, numbers: dict[str, float], step: int) -> None:
+    module.log(numbers, step=step)
 
 
 @contextmanager

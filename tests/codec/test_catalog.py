@@ -1,17 +1,16 @@
-"""The catalogue codec, and the sequence that a transformer reads: hidden, shown, asked for, and whole again."""
+"""The catalogue codec, and the sequence that a transformer reads."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from omnisky.codec import catalog
-from omnisky.codec.catalog import CatalogCodec, drawn_hidden, fitted_catalog, hide, reveal, sample_shapes, sequence
+from omnisky.codec.catalog import CatalogCodec, fitted_catalog, sample_shapes, sequence
 from omnisky.codec.tokens import Span
 from omnisky.errors import BadValue, MissingModality, ShapeMismatch
+from omnisky.model.spans import hide_stretches
 from omnisky.observe.types import Neighbours, Observation
 
 CODEC = CatalogCodec(levels=torch.linspace(-1, 1, 1024).repeat(3, 1))
@@ -145,57 +144,11 @@ def test_gaps_are_closed():
     assert words(sequence(replace(gap, values=gap.values - 204), 10)) == [204, 205, 207, 208, 209]
 
 
-def test_hidden_runs_leave_a_sentinel_and_are_asked_for_after_it():
-    hidden = torch.zeros(1, 24, dtype=torch.bool)
-    hidden[0, [1, 2, 5]] = True
-    shown, asked = hide(spans([6]), hidden)
-    assert words(shown) == [204, 5, 207, 208, 6]
-    assert words(asked) == [5, 205, 206, 6, 209, 7]
-
-
-def test_all_hidden_or_none():
-    every = torch.ones(1, 24, dtype=torch.bool)
-    shown, asked = hide(spans([3]), every)
-    assert (words(shown), words(asked)) == ([5], [5, 204, 205, 206, 6])
-    shown, asked = hide(spans([3]), ~every)
-    assert (words(shown), words(asked)) == ([204, 205, 206], [5])
-
-
-@given(lengths=st.lists(st.integers(0, 24), min_size=1, max_size=4), seed=st.integers(0, 10_000))
-def test_what_was_hidden_can_be_revealed(lengths, seed):
-    """And batch neighbours do not matter."""
-    span = spans(lengths)
-    hidden = torch.rand(span.values.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
-    shown, asked = hide(span, hidden)
-    again = reveal(shown, asked)
-    assert [words(again, row) for row in range(len(lengths))] == [words(span, row) for row in range(len(lengths))]
-    alone = hide(span.map(lambda t: t[:1]), hidden[:1])
-    assert (words(alone[0]), words(alone[1])) == (words(shown), words(asked))
-
-
-def test_runs_come_in_any_order_and_unknown_ones_are_left_out():
-    """As a model may write them: sentinel 2 before 1, and one, 9, that nobody asked for."""
-    there = torch.ones(1, 5, dtype=torch.bool)
-    place = torch.arange(5)[None]
-    shown = Span(torch.tensor([[5, 300, 6, 0, 0]]), place, torch.tensor([[True] * 3 + [False] * 2]))
-    asked = Span(torch.tensor([[6, 302, 5, 301, 13]]), place, there)
-    assert words(reveal(shown, asked)) == [301, 300, 302]
-    asked = Span(torch.tensor([[13, 302, 5, 301, 9]]), place, there)
-    assert words(reveal(shown, asked)) == [301, 300]
-
-
-@given(budget=st.integers(0, 30), seed=st.integers(0, 1000))
-def test_what_is_shown_fits_the_budget(budget, seed):
-    span = spans([24, 10, 0])
-    hidden = drawn_hidden(span, budget, torch.Generator().manual_seed(seed))
-    again = drawn_hidden(span, budget, torch.Generator().manual_seed(seed))
-    shown, _ = hide(span, hidden)
-    assert torch.equal(hidden, again) and not bool((hidden & ~span.there()).any())
-    assert int(shown.there().sum(1).max()) <= max(budget, 1)  # 0: nothing but the sentinel of all that is hidden
-
-
-def test_gaps_are_refused():
-    span = spans([6])
-    gap = replace(span, present=span.there() & (torch.arange(24) != 2))
-    with pytest.raises(BadValue, match=r"want those of catalog\.sequence"):
-        hide(gap, gap.there())
+def test_sentinels_are_counted_as_4m_counts_them():
+    """From 1: `simple_span_masking` of apple/ml-4m asks for sentinel 1 first, and sentinel k is id 4 + k."""
+    assert (catalog.FIRST_SENTINEL, catalog.OFFSET) == (5, 204)
+    whole, room = spans([3]), torch.tensor([0])
+    cut = hide_stretches(
+        whole.values, whole.there(), (room, room + 9), (catalog.FIRST_SENTINEL, catalog.SENTINELS), None
+    )
+    assert cut.wanted.ids[0, :4].tolist() == [204, 205, 206, 6] and cut.before.ids[0, 0] == 5

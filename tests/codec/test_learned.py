@@ -65,6 +65,15 @@ def test_one_object_is_row_0_of_many_and_an_absent_one_stays_absent(codec):
 
 
 @named
+def test_nothing_is_nothing(codec):
+    """No objects, and objects of which none is there."""
+    for seen in (SKY.take(slice(0, 0)), SKY | {codec.part: replace(SKY[codec.part], present=np.zeros(4, dtype=bool))}):
+        tokens = codec.encode(seen)
+        assert not tokens[codec.name].there().any() and tokens.objects == len(seen)
+        assert not codec.decode(tokens, like=seen)[codec.part].there().any()
+
+
+@named
 def test_ids_are_in_the_vocabulary_and_others_are_refused(codec):
     span = codec.encode(SKY)[codec.name]
     codes = {"tok_image": 4375, "tok_spectrum_desi": 1024, "tok_segmap": 1000}[codec.name]
@@ -236,6 +245,29 @@ def test_another_survey_is_a_row_more_and_old_tokens_stay():
         grown.config.published()
 
 
+def test_a_survey_that_was_added_learns_its_ends_alone(tmp_path):
+    """JWST, say: the loss falls, and tokens of the old surveys are the same to the bit."""
+    bands = ("f115w", "f277w")
+    row = BandRow(survey="jwst", prefix="NIRCAM", bands=bands, clip=(50.0, 50.0), token="tok_image_jwst", part="jwst")
+    grown = widened(IMAGES.network, row, ends_alone=True)
+    run = small_run("image", 40)
+    planes = Planes(config=grown.config, survey="jwst", part="jwst", name="planes_jwst")
+    run = replace(run, model=grown.config, codecs=(planes,), optim=replace(run.optim, peak=0.05))
+    pictures = skies.images(8)
+    seen = skies.sky(8, jwst=replace(pictures, flux=pictures.flux[:, :2], ivar=pictures.ivar[:, :2], bands=bands))
+    losses: list[float] = []
+    model = train(run, tmp_path, seen, start=grown, watch=lambda now: losses.append(now.loss))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    again = store.load(tmp_path / "model")
+    for network in (model, again):
+        old = replace(IMAGES, network=network).encode(SKY)["tok_image"].values
+        assert torch.equal(old, IMAGES.encode(SKY)["tok_image"].values)
+    codec = ImageCodec(network=again, survey="jwst")
+    assert codec.decode(codec.encode(seen), like=seen)["jwst"].bands == bands
+    with pytest.raises(BadValue, match="another prefix"):
+        widened(IMAGES.network, replace(row, prefix="DES", bands=("g",), clip=(1.0,)))
+
+
 # --- spectra -----------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +312,9 @@ def test_what_a_spectrum_may_not_be():
     padded[:, -3:] = -1
     with pytest.raises(BadPixels, match="do not increase"):
         encode(wavelength_aa=padded)
+    for elsewhere in (spectrum.wavelength_aa / 10, spectrum.wavelength_aa + 20_000):  # nm, and the infrared
+        with pytest.raises(BadPixels, match=r"4 of 4 spectra.*3500 and 10462\.4"):
+            encode(wavelength_aa=elsewhere)
     with pytest.raises(BadPixels, match="nothing good in 1 of 4"):
         encode(good=spectrum.good & (np.arange(4) != 2)[:, None])
     flux = spectrum.flux.copy()

@@ -16,7 +16,7 @@ from omnisky.model.baseline import SpectrumRegressorConfig
 from omnisky.model.contrastive import HIGHEST
 from omnisky.model.first_clip import CONVOLUTIONS, FirstClip, FirstClipConfig
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
-from omnisky.train.frozen import keep_states
+from omnisky.train.frozen import keep_states, stored_codecs
 
 CONFIG = FirstClipConfig(
     image=MomentumEncoderConfig(network=ResNetConfig(blocks=(1, 1, 1, 1), bottleneck=True), projected=8),
@@ -96,10 +96,17 @@ def test_saved_and_loaded_is_the_same_and_one_is_row_0_of_many(tmp_path):
         assert embed(built, seen.take([0]), part=part).vectors == pytest.approx(whole.vectors[:1], abs=1e-5)
 
 
-def test_unpaired_and_unfitting_batches_are_refused(tmp_path):
+def test_unpaired_and_unfitting_batches_are_refused():
     with pytest.raises(MissingModality, match="flux"):
         model().loss(Tokens({"pixels": told()["pixels"]}))
     with pytest.raises(ShapeMismatch, match="2 tokens a spectrum"):
         model().loss(encode_all((CODECS[0], replace(CODECS[1], size=60)), pairs.sky(4, size=32)))
-    with pytest.raises(BadValue, match="stands still"):
-        keep_states(model(), pairs.sky(4, size=32), tmp_path / "states")
+
+
+def test_the_states_of_the_image_network_are_kept_and_say_the_same(tmp_path):
+    built, seen = model(), pairs.sky(4, size=32)
+    kept = keep_states(built, seen, tmp_path / "states", precision="fp32") | {"spectrum": seen["spectrum"]}
+    read = encode_all((CODECS[1], *stored_codecs(built)), kept)
+    assert "pixels" not in read.spans
+    whole = built.loss(encode_all(CODECS, seen))
+    assert float(built.loss(read).detach()) == pytest.approx(float(whole.detach()), rel=1e-5)

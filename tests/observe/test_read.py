@@ -122,6 +122,17 @@ def test_stamps_know_bands_missing_pixels_and_magnitudes(tmp_path):
     units = dict(zip(seen["scalars"].names, seen["scalars"].units, strict=True))
     assert units == {"flux_r": "nmgy", "flux_i": "nmgy", "r50_arcsec": "arcsec", "mag_r": "mag", "mag_i": "mag"}
     assert seen.ra.tolist() == [1.5, 3.5]
+    assert image.ivar is None
+
+
+def test_stamps_know_their_noise_where_the_table_has_it(tmp_path):
+    flux = np.ones((2, 2, 6, 6), dtype=np.float16)
+    flux[0, 1, 2, 3] = np.nan
+    np.savez(tmp_path / "stamps.npz", flux_nanomaggies=flux, bands=np.array(["g", "r"]))
+    (tmp_path / "galaxies.csv").write_text("ra,dec,rms_g,rms_r\n1.5,2.5,0.5,0.1\n3.5,4.5,,0\n")
+    ivar = read(tmp_path)["image"].ivar
+    np.testing.assert_allclose(ivar[:, :, 0, 0], [[4, 100], [0, 0]])
+    assert ivar[0, 1, 2, 3] == 0
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """Rows of surveys are data: complete, checked when read, and a mistake in one is named."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from astropy import units as u
 
 from omnisky.errors import BadValue, UnknownKey
-from omnisky.observe.survey import SURVEYS, Layout, survey_row
+from omnisky.observe.survey import SURVEYS, Layout, markdown, survey_row
 from omnisky.observe.types import Image, LightCurve
 
 LOADERS = (
@@ -24,6 +25,11 @@ def mmu(**more) -> dict:
 
 def test_all_sets_of_the_multimodal_universe_have_a_row():
     assert {name for name, row in SURVEYS.items() if row.mmu} == set(LOADERS) and len(LOADERS) == 31
+
+
+def test_the_documentation_is_the_rows():
+    page = Path(__file__).parents[2] / "docs" / "surveys.md"
+    assert page.read_text(encoding="utf-8") == markdown()
 
 
 @pytest.mark.parametrize("name", LOADERS)

@@ -3,10 +3,12 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pairs
 import pytest
+import ranks
 import torch
 
 from omnisky.codec.tokens import Tokens, encode_all
@@ -16,6 +18,7 @@ from omnisky.model import store
 from omnisky.model.contrastive import Contrastive
 from omnisky.train import frozen
 from omnisky.train.config import Run
+from omnisky.train.devices import here, joined
 from omnisky.train.frozen import align, keep_states, stored_codecs
 from omnisky.train.loop import train
 from omnisky.train.optim import AdamW
@@ -234,26 +237,20 @@ def learning() -> Contrastive:
     ).train()
 
 
-def _rank(rank: int, folder: str) -> None:
-    """Three of six pairs."""
-    import torch.distributed as dist
-
-    from omnisky.train.devices import here
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+def _three_pairs(folder: Path) -> None:
+    """Of six: this rank's."""
     model, place = learning(), here()
     model.gather = place.gather
-    loss = model.loss(encode_all(model.codecs, pairs.sky(6)).take(slice(rank * 3, rank * 3 + 3)))
-    loss.backward()
-    place.average(model)
-    torch.save((loss.detach(), {name: p.grad for name, p in model.named_parameters()}), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    with joined(place):
+        loss = model.loss(encode_all(model.codecs, pairs.sky(6)).take(slice(place.rank * 3, place.rank * 3 + 3)))
+        loss.backward()
+        place.average(model)
+    torch.save((loss.detach(), {name: p.grad for name, p in model.named_parameters()}), folder / f"{place.rank}.pt")
 
 
 def test_two_processes_learn_what_one_would_of_the_whole_batch(tmp_path):
     """The mean loss, and on both ranks the gradient of every parameter: towers, heads and scale."""
-    torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
+    assert ranks.together(2, _three_pairs, tmp_path) == [0, 0]
     (first, gradients), (second, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     model = learning()
     loss = model.loss(encode_all(model.codecs, pairs.sky(6)))

@@ -10,19 +10,37 @@ from pathlib import Path
 
 import killable
 import numpy as np
+import pairs
 import pytest
 import small
 import torch
 from safetensors.torch import load_file
 
-from omnisky.errors import BadPixels, BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch, StorageError, UnknownKey
+from omnisky.errors import (
+    BadPixels,
+    BadValue,
+    CorruptFile,
+    NonFiniteLoss,
+    OutOfMemory,
+    ResumeMismatch,
+    StorageError,
+    UnknownKey,
+)
 from omnisky.model import store
-from omnisky.train import loop
-from omnisky.train.config import edit
+from omnisky.model.autoregressive import Autoregressive
+from omnisky.observe.types import Observation
+from omnisky.train import checkpoint
+from omnisky.train.config import Run, edit
 from omnisky.train.loop import train
 from omnisky.train.optim import AdamW, MeanWeights
 
 RUN = killable.run()
+CALM = replace(pairs.POOL, dropout=0.0)
+CALM_CLIP = replace(
+    pairs.CLIP,
+    image=replace(pairs.CLIP.image, frozen=False, pool=CALM),
+    spectrum=replace(pairs.CLIP.spectrum, frozen=False, pool=CALM),
+)
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -48,9 +66,8 @@ def whole(tmp_path_factory) -> Path:
 def test_killed_at_any_moment_it_ends_with_the_same_bits(whole, tmp_path, moment):
     threads = str(torch.get_num_threads())  # the order of a sum depends on them
     command = [sys.executable, killable.__file__, tmp_path / "run", moment, threads]
-    died = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": os.path.dirname(small.__file__)}, capture_output=True
-    )
+    paths = os.pathsep.join([os.path.dirname(small.__file__), os.environ.get("PYTHONPATH", "")])
+    died = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True)
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     assert not (tmp_path / "run" / "model").exists()
     train(RUN, tmp_path / "run", killable.SKY)
@@ -71,8 +88,8 @@ def test_a_line_of_metrics_cut_off_by_a_kill_is_written_again(whole, tmp_path, m
             raise KeyboardInterrupt
         log(learner, file)
 
-    log = loop._log
-    monkeypatch.setattr(loop, "_log", half)
+    log = checkpoint._log
+    monkeypatch.setattr(checkpoint, "_log", half)
     with pytest.raises(KeyboardInterrupt):
         train(RUN, tmp_path, killable.SKY)
     monkeypatch.undo()
@@ -211,8 +228,83 @@ def floats(value: float):
 
 
 def test_nan_in_the_data_is_named_before_it_reaches_the_model(tmp_path):
-    with pytest.raises(BadPixels, match="bands red"):
+    with pytest.raises(BadPixels, match=r"batch 0 of pass 0, objects toy-\d+ toy-\d+ .* and 3 more: .*bands red"):
         train(RUN, tmp_path, floats(np.nan))
+
+
+def poisoned(value: float) -> Observation:
+    """The sky in float32, with one pixel of one galaxy set to this."""
+    flux = killable.SKY["image"].flux.astype(np.float32)
+    flux[POISONED, 0, 0, 0] = value
+    return killable.SKY | {"image": replace(killable.SKY["image"], flux=flux)}
+
+
+POISONED = 3
+NAME = killable.SKY.object_id[POISONED]
+
+
+@pytest.mark.parametrize(("value", "error"), [(1e30, NonFiniteLoss), (np.nan, BadPixels)])
+def test_a_poisoned_batch_is_named_down_to_the_object(tmp_path, value, error):
+    with pytest.raises(error, match=rf"batch \d of pass 0, object {NAME}\b"):
+        train(replace(RUN, held_out=0.0), tmp_path, poisoned(value))
+
+
+@pytest.mark.parametrize("value", [1e30, np.nan])
+def test_a_poisoned_batch_is_left_out_where_the_run_forgives(tmp_path, value):
+    """Each pass of five batches meets it once; the second time is one too often."""
+    run = replace(RUN, held_out=0.0, forgive=1, save_every=2)
+    train(replace(run, steps=4), tmp_path / "short", poisoned(value))
+    lines = metrics(tmp_path / "short")
+    [left_out] = [line["left_out"] for line in lines if "left_out" in line]
+    assert left_out["objects"] == [NAME] and left_out["epoch"] == 0
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    with pytest.raises((NonFiniteLoss, BadPixels), match="pass 1"):
+        train(run, tmp_path / "long", poisoned(value))
+
+
+def crowded(most: int):
+    """A model that does not fit with more than `most` objects at a time."""
+    learns = Autoregressive.loss
+
+    def loss(self, tokens, generator=None):
+        if self.training and tokens.objects > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return learns(self, tokens, generator)
+
+    return loss
+
+
+def test_out_of_memory_halves_the_pieces_and_is_the_same_as_accumulating(tmp_path, monkeypatch):
+    run = replace(RUN, accumulate=1, steps=4)
+    train(replace(run, accumulate=4), tmp_path / "cut", killable.SKY)
+    monkeypatch.setattr(Autoregressive, "loss", crowded(2))
+    with pytest.warns(RuntimeWarning, match=r"step 1: out of memory with (8|4) objects at a time, going on with (4|2)"):
+        train(run, tmp_path / "crowded", killable.SKY)
+    states = [load_file(tmp_path / name / "last/state.safetensors") for name in ("cut", "crowded")]
+    assert same(*states)
+    assert [line["pieces"] for line in metrics(tmp_path / "crowded") if "pieces" in line] == [2, 4]
+    assert json.loads((tmp_path / "crowded/last/state.json").read_text())["pieces"] == 4
+
+
+def test_a_single_object_that_does_not_fit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Autoregressive, "loss", crowded(0))
+    with pytest.raises(OutOfMemory, match="1 objects at a time"), pytest.warns(RuntimeWarning):
+        train(RUN, tmp_path, killable.SKY)
+
+
+def test_recomputed_activations_change_no_bit(whole, tmp_path):
+    train(replace(RUN, remat=True), tmp_path, killable.SKY)
+    assert same(load_file(tmp_path / "last/state.safetensors"), load_file(whole / "last/state.safetensors"))
+
+
+def test_pieces_of_pairs_are_compared_with_all_of_the_batch(tmp_path):
+    """Without dropout the gradient is that of the whole batch, which no mean over pieces is."""
+    run = Run(name="clip", model=CALM_CLIP, codecs=(pairs.PATCHES, pairs.SECTIONS), batch=8, steps=2, precision="fp32")
+    for pieces in (1, 4):
+        train(replace(run, accumulate=pieces, optim=AdamW(peak=1e-3, warmup=0)), tmp_path / str(pieces), pairs.sky(16))
+    whole, cut = (metrics(tmp_path / pieces) for pieces in ("1", "4"))
+    assert [line["loss"] for line in cut] == pytest.approx([line["loss"] for line in whole], rel=1e-5)
+    assert [line["norm"] for line in cut] == pytest.approx([line["norm"] for line in whole], rel=1e-4)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):

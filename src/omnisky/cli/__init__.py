@@ -17,10 +17,15 @@ from typing import Any, Literal
 from cyclopts import App
 
 from omnisky import __version__
-from omnisky.cli.find import index, search
+from omnisky.cli.adapt import fit, predict
+from omnisky.cli.batch import embed
+from omnisky.cli.explore import explore
+from omnisky.cli.find import index, label, odd, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
+from omnisky.cli.plan import plan
 from omnisky.cli.serve import serve
+from omnisky.cli.tokens import generate, posterior, tokenize
 from omnisky.errors import BadValue, OmniskyError
 
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__)
@@ -60,8 +65,16 @@ def version() -> None:
 
 
 @app.command
-def train(name: str, *edits: str, out: Path | None = None, json: bool = False) -> None:
+def train(
+    name: str,
+    *edits: str,
+    out: Path | None = None,
+    json: bool = False,
+    track: Literal["tensorboard", "wandb", "trackio"] | None = None,
+) -> None:
     """Train a recipe, or go on where it was stopped: omnisky train astropt-nano data=PATH steps=500.
+
+    On several GPUs or machines: torchrun --nproc-per-node 8 -m omnisky train … (docs/scaling-out.md).
 
     Parameters
     ----------
@@ -73,19 +86,24 @@ def train(name: str, *edits: str, out: Path | None = None, json: bool = False) -
         The folder of the run; runs/NAME if not given. Called again with the same folder, it goes on.
     json
         Print one JSON line a step instead of a progress bar.
+    track
+        Where else to send loss, rate and speed; metrics.jsonl in the folder of the run is always written.
     """
     from omnisky.recipes import recipe
     from omnisky.train.config import edit
-    from omnisky.train.devices import keep_memory
+    from omnisky.train.devices import here, keep_memory
     from omnisky.train.loop import train as learn
-    from omnisky.watch import lines, training_bar
+    from omnisky.watch import lines, tracked, training_bar
 
     keep_memory()
-    run = edit(recipe(name), edits)
+    run, first = edit(recipe(name), edits), here().rank == 0
     folder = out or Path("runs") / name
-    with lines() if json else training_bar(run.name) as watch:
-        learn(run, folder, watch=watch)
-    if not json:
+    with (
+        tracked(track if first else None, run.name, folder) as send,
+        lines() if json else training_bar(run.name) as watch,
+    ):
+        learn(run, folder, watch=lambda now: (watch(now), send(now)))
+    if not json and first:
         print(f"{folder / 'model'}: use it with omnisky.load({str(folder / 'model')!r})")
 
 
@@ -99,53 +117,19 @@ def recipes() -> None:
         print(f"{name:16} {(told or '').strip().splitlines()[0]}")
 
 
-@app.command
-def embed(
-    model: str,
-    data: Path,
-    out: Path,
-    *,
-    part: str | None = None,
-    blocks: int | None = None,
-    batch: int = 64,
-    bf16: bool = False,
-) -> None:
-    """Embed observations into a Parquet catalogue: object_id, ra, dec, embedding. Called again, it goes on.
-
-    Parameters
-    ----------
-    model
-        A shipped model, a folder, or a Hugging Face repository.
-    data
-        What to embed: a folder or file that `omnisky.read` opens.
-    out
-        The Parquet file.
-    part
-        The one part to read, where there are several: image, spectrum. An AstroCLIP wants to know.
-    blocks
-        How many blocks to go through; the model's own embedding layer if not given.
-    batch
-        Objects at a time.
-    bf16
-        Half precision: faster, and another signature.
-    """
-    from omnisky.embed import embed_file
-    from omnisky.model.store import load
-    from omnisky.observe.read import read
-    from omnisky.train.devices import keep_memory
-    from omnisky.watch import counting_bar
-
-    keep_memory()
-    with counting_bar("embed") as watch:
-        precision = "bf16" if bf16 else "fp32"
-        built, seen = load(model), read(data)
-        embed_file(built, seen, out, part=part, blocks=blocks, batch=batch, precision=precision, watch=watch)
-    print(f"{out}: read it with omnisky.Embedding.load({str(out)!r})")
-
-
+app.command(plan)
+app.command(embed)
 app.command(align)
+app.command(tokenize)
+app.command(generate)
+app.command(posterior)
 app.command(index)
 app.command(search)
+app.command(odd)
+app.command(label)
+app.command(explore)
+app.command(fit)
+app.command(predict)
 
 
 @app.command
@@ -169,6 +153,8 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     keep_memory()
     story = sample_demo(out, steps or 30) if data is None else data_demo(out, data, steps or 3000)
     show_story(story)
+    if story.skies:
+        print(f"walk through it: omnisky explore {out}")
 
 
 @app.command
@@ -179,6 +165,7 @@ def mock(
     cameras: tuple[str, ...] = ("legacysurvey",),
     spectrographs: tuple[str, ...] = ("desi",),
     gaia: bool = False,
+    light_curves: bool = False,
     faintest: float = 20.0,
     stars: float = 0.1,
     seed: int = 0,
@@ -198,6 +185,8 @@ def mock(
         desi, sdss: any of them.
     gaia
         Low-resolution spectra too, of what is bright enough.
+    light_curves
+        Supernovae, Cepheids and quasars as Rubin's LSST sees them, instead of all that: shards in one folder.
     faintest
         r magnitude (AB) of the faintest.
     stars
@@ -210,6 +199,13 @@ def mock(
     from omnisky.observe.mock import MockSky, Population, build
     from omnisky.watch import counting_bar
 
+    if light_curves:
+        from omnisky.observe.mock.curves import write_curves
+
+        with counting_bar("light curves") as watch:
+            write_curves(out, objects, seed=seed, watch=watch)
+        print(f"{out}: {objects:,} light curves; read them with omnisky.read({str(out)!r})")
+        return
     population = Population(seed=seed, faintest_r_mag=faintest, stars=stars)
     sky = MockSky(objects=objects, population=population, cameras=cameras, spectrographs=spectrographs, gaia_xp=gaia)
     done = files = 0

@@ -1,4 +1,4 @@
-"""`omnisky index` and `omnisky search`."""
+"""`omnisky index`, `search`, `odd` and `label`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def index(*sides: str, out: Path = Path("index"), about: Path | None = None) -> 
     Parameters
     ----------
     sides
-        NAME=FILE, a Parquet catalogue of `omnisky embed` each; several must be of one aligned model.
+        NAME=FILE each, Parquet files or HATS catalogues of `omnisky embed`; several must be of one aligned model.
     out
         The folder of the index.
     about
@@ -99,6 +99,73 @@ def search(
             print(dumps({name: None if x != x else x for name, x in zip(columns, row, strict=True)}))
     else:
         show_table(tuple(columns), [[x if isinstance(x, str) else f"{x:.6g}" for x in row] for row in rows])
+
+
+def odd(embeddings: Path, *, k: int = 20, json: bool = False) -> None:
+    """Rank objects by how far they lie from all others: omnisky odd images.parquet.
+
+    Parameters
+    ----------
+    embeddings
+        A Parquet catalogue of `omnisky embed`.
+    k
+        How many to show, the oddest first.
+    json
+        Print one JSON line an object instead of a table.
+    """
+    from omnisky.embed import Embedding
+    from omnisky.search.odd import oddness
+
+    seen = Embedding.load(embeddings)
+    score = oddness(seen)
+    _show(seen, (-score).argsort(kind="stable")[:k], {"oddness": score}, json)
+
+
+def label(embeddings: Path, labels: Path, *, k: int = 20, out: Path | None = None, json: bool = False) -> None:
+    """Find more like these and not like those, and what to look at next: omnisky label images.parquet labels.csv.
+
+    Parameters
+    ----------
+    embeddings
+        A Parquet catalogue of `omnisky embed`.
+    labels
+        A CSV file with the columns object_id and label: 1 yes true like, or 0 no false unlike; empty for not known.
+    k
+        How many of the likeliest to show.
+    out
+        A CSV file for the k likeliest and the k of which a label would teach most, to be filled in and joined.
+    json
+        Print one JSON line an object instead of a table.
+    """
+    import csv
+
+    from omnisky.embed import Embedding
+    from omnisky.search.label import ask, read_labels
+    from omnisky.storage import atomic
+
+    seen = Embedding.load(embeddings)
+    found = ask(seen, read_labels(labels), k)
+    _show(seen, found.best, {"chance": found.chance}, json)
+    if out is not None:
+        rows = dict.fromkeys([*found.best.tolist(), *found.unsure.tolist()])
+        with atomic(out) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            lines = [(seen.object_id[row], "", f"{found.chance[row]:.3f}") for row in rows]
+            csv.writer(file, lineterminator="\n").writerows([("object_id", "label", "chance"), *lines])
+
+
+def _show(seen: Any, rows: Any, more: dict[str, Any], as_json: bool) -> None:
+    """Some of the embedded objects, with what was found of each."""
+    from json import dumps
+
+    from omnisky.watch import show_table
+
+    columns = {"object_id": seen.object_id, "ra": seen.ra, "dec": seen.dec, **more}
+    table = [[column[row].item() for column in columns.values()] for row in rows]
+    if as_json:
+        for line in table:
+            print(dumps({name: None if x != x else x for name, x in zip(columns, line, strict=True)}))
+    else:
+        show_table(tuple(columns), [[x if isinstance(x, str) else f"{x:.6g}" for x in line] for line in table])
 
 
 def _between(text: str) -> tuple[str, tuple[float, float]]:

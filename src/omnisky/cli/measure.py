@@ -7,7 +7,10 @@ from typing import Any
 
 from cyclopts import App
 
+from omnisky.cli.claims import everything
+
 app = App(name="evaluate", help="Measure how good models are.")
+app.command(everything, name="all")
 
 
 @app.command
@@ -79,7 +82,119 @@ def astroclip(*, out: Path = Path("runs/astroclip"), objects: int = 26_000, json
 
 
 @app.command
-def codec(data: str, *folders: Path, out: Path = Path("runs/codec"), objects: int = 1000) -> None:
+def aion(
+    *,
+    out: Path = Path("runs/aion"),
+    objects: int = 12_000,
+    data: str = "",
+    codecs: tuple[Path, ...] = (),
+    edits: tuple[str, ...] = (),
+    asked: int = 2000,
+    drawn: int = 256,
+    probed: int = 2000,
+    workers: int = 2,
+    json: bool = False,
+) -> None:
+    """Train a small any-to-any model on a mock sky, and ask it about objects it has not seen. Called again, it goes on.
+
+    What is trained: omnisky recipes shows codec-image-mini, codec-spectrum-mini, codec-field-mini and aion-mini.
+
+    Parameters
+    ----------
+    out
+        The folder of the sky, the codecs, the ids, the model, the figures and the page aion.md.
+    objects
+        How many; nine tenths are trained on. Each takes 1 MB of disk, twice that while the sky is written.
+    data
+        A sky that is there already, in all modalities and with its truth, to use instead.
+    codecs
+        Codecs that were trained before, to use instead: runs/codec-image-mini/model …
+    edits
+        Changes of aion-mini as key=value.
+    asked
+        Held-out objects whose redshifts are asked for, half of them to fit temperatures.
+    drawn
+        Held-out objects whose spectra and images are generated.
+    probed
+        Objects that probes learn from.
+    workers
+        Processes that make the sky.
+    json
+        Print one JSON object instead of tables.
+    """
+    from json import dumps
+
+    from omnisky.demo.any_to_any import AION_HEAD, draw, page, state
+    from omnisky.evaluate.aion import measure
+    from omnisky.evaluate.aion_runs import Sizes, make_sky, train_all
+    from omnisky.storage import atomic
+    from omnisky.train.devices import keep_memory
+    from omnisky.train.tokens import opened
+    from omnisky.watch import counting_bar, show_table, training_bars
+
+    keep_memory()
+    sizes = Sizes(asked=asked, drawn=drawn, probed=probed)
+    sky = opened(data) if data else make_sky(out, objects, workers, counting_bar)
+    with training_bars() as watch:
+        ready = train_all(sky, out, watch, counting_bar, codecs, edits)
+    table = measure(ready, sizes, counting_bar)
+    found = draw(table, out)
+    for name, text in (
+        ("aion.md", page(found, "AION on a sky whose truth is known", AION_HEAD)),
+        ("aion.json", dumps(state(table), ensure_ascii=False, indent=1)),
+    ):
+        with atomic(out / name) as draft:
+            draft.write_text(text, encoding="utf-8")
+    if json:
+        print(dumps(state(table), ensure_ascii=False))
+        return
+    for headers, rows in found.tables:
+        show_table(headers, rows)
+    print(f"{out / 'aion.md'}: {found.words}")
+
+
+@app.command
+def photoz(data: str, *, out: Path = Path("runs/photoz"), edits: tuple[str, ...] = (), json: bool = False) -> None:
+    """Train a small model on real magnitudes, beside neighbours, a forest and boosted trees. Called again, it goes on.
+
+    Parameters
+    ----------
+    data
+        A catalogue with columns u, g, r, i, z and redshift (or zs); stars and quasars are left out where it says
+        their class. With ra and dec, galaxies are split by cells of sky.
+    out
+        The folder of the ids, the model and the figures.
+    edits
+        Changes of aion-photoz as key=value.
+    json
+        Print one JSON object instead of tables.
+    """
+    from json import dumps
+
+    from omnisky.demo.photoz import draw, state
+    from omnisky.evaluate.photoz import catalogue, measure
+    from omnisky.watch import show_table, training_bars
+
+    with training_bars() as watch:
+        table = measure(catalogue(data), out, watch, edits)
+    found = draw(table, out)
+    if json:
+        print(dumps(state(table), ensure_ascii=False))
+        return
+    for headers, rows in found.tables:
+        show_table(headers, rows)
+    print(f"{', '.join(map(str, found.figures.values()))}: {found.words}")
+
+
+@app.command
+def codec(
+    data: str,
+    *folders: Path,
+    out: Path = Path("runs/codec"),
+    objects: int = 1000,
+    everything: bool = False,
+    json: bool = False,
+) -> None:
     """Measure what learned codecs lose: omnisky evaluate codec DATA runs/codec-image-mini/model …
 
     Parameters
@@ -89,22 +204,39 @@ def codec(data: str, *folders: Path, out: Path = Path("runs/codec"), objects: in
     folders
         Models that `omnisky train codec-…` made.
     out
-        The folder of the figures, NAME.png: before and after.
+        The folder of codec.json and of the figures: TOKENS.png before and after, TOKENS-photometry.png.
     objects
         At most.
+    everything
+        Use all objects: for data that nothing was trained on.
+    json
+        Print one JSON object instead of tables.
     """
-    from omnisky.evaluate.codec import HEADERS, PHOTOMETRY, photometry_rows
+    from json import dumps
+
+    from omnisky.evaluate.codec import HEADERS, HELD_OUT, PHOTOMETRY, photometry_rows
     from omnisky.evaluate.codec import evaluate as measure
+    from omnisky.observe.pieces import save_json
     from omnisky.observe.read import read
-    from omnisky.plot import before_after
+    from omnisky.plot import before_after, flux_bias
+    from omnisky.train.devices import keep_memory
     from omnisky.watch import counting_bar, show_table
 
+    keep_memory()
     seen, reports = read(data), []
     for folder in folders:
         with counting_bar(str(folder)) as watch:
-            reports.append(measure(folder, seen, objects, watch))
+            reports.append(measure(folder, seen, objects, share=1.0 if everything else HELD_OUT, watch=watch))
+    drawn = [before_after(report.before, report.after, out / f"{report.name}.png") for report in reports]
+    drawn += [flux_bias(one.curves(), out / f"{one.name}-photometry.png") for one in reports if one.photometry]
+    told = {str(folder): report.state() for folder, report in zip(folders, reports, strict=True)}
+    save_json({"data": data, "models": told}, out / "codec.json")
+    if json:
+        print(dumps({"data": data, "models": told}, ensure_ascii=False))
+        return
     show_table(HEADERS, [report.row() for report in reports])
     for report in reports:
         if report.photometry:
             show_table(PHOTOMETRY, photometry_rows(report))
-        print(before_after(report.before, report.after, out / f"{report.name}.png"))
+    for path in drawn:
+        print(path)

@@ -62,6 +62,10 @@ class CodecBook:
     def __len__(self) -> int:
         return len(self._folders)
 
+    def values(self) -> Iterator[Codec]:
+        """All of them, loaded."""
+        return (self[key] for key in self)
+
     def _load(self, key: str) -> Codec:
         name = self._folders[key]
         domain = DOMAINS.get(key)
@@ -166,8 +170,11 @@ def _found(key: str, book: Book, seen: Observation) -> str | None:
     """Where the observation has it; asks the table first, so that no codec is loaded in vain."""
     if key in DOMAINS:
         return DOMAINS[key].found(seen)
-    part = book[key].part
-    return part if part in seen or part == PLACE else None
+    codec = book[key]
+    if codec.part not in seen:
+        return codec.part if codec.part == PLACE else None
+    columns = codec.plan.columns if isinstance(codec, ScalarCodec) else ()
+    return codec.part if set(columns) <= set(getattr(seen[codec.part], "names", columns)) else None
 
 
 def _as_called(seen: Observation, part: str, codec: Codec) -> Observation:

@@ -4,9 +4,8 @@ Five ids a source (Parker et al. 2025, arXiv:2510.17960, and its release): X and
 the cut-out, SHAPE_E1, SHAPE_E2 and SHAPE_R lie between quantiles; up to 20 sources, nearest to the middle first. Each
 of the five has ids of its own: 96 + 96 + 3 × 1,024 in all.
 
-For the transformer, which the release leaves undone, ids move up by 204: 0 is padding, 1 … 3 are reserved, 4 + k is
-sentinel k, which marks where tokens were hidden (T5: Raffel et al. 2020, JMLR 21, 140, as in 4M). `sequence` and
-`sources` go there and back, `hide` and `reveal` too.
+For the transformer, which the release leaves undone, ids move up by 204: 0 is padding, 1 … 3 are reserved, then come
+sentinels, which mark where tokens were hidden (`omnisky.model.spans`). `sequence` and `sources` go there and back.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ SHAPES = ("SHAPE_E1", "SHAPE_E2", "SHAPE_R")
 COLUMNS = ("X", "Y", *SHAPES)
 UNITS = ("pix", "pix", "", "", "arcsec")
 PAD = 0
-SENTINEL = 4
-"""id of sentinel 0; the first that is used is sentinel 1"""
-OFFSET = 204
-"""after 200 sentinels"""
+FIRST_SENTINEL, SENTINELS = 5, 199
+"""ids that stand for hidden stretches, the first for the first; 4, sentinel 0, is never used (4M counts from 1)"""
+OFFSET = FIRST_SENTINEL + SENTINELS
+"""by which the ids of sources move up"""
 LENGTH = 50
 """tokens that the transformer has positions for"""
 
@@ -162,74 +161,6 @@ def sources(span: Span, length: int = 100) -> Span:
     """The ids of the codec again; sentinels and padding are dropped. The opposite of `sequence`."""
     found = _gathered(span.values.long() - OFFSET, span.there() & (span.values >= OFFSET), length)
     return replace(found, present=found.there())
-
-
-def hide(span: Span, hidden: Bool[Tensor, "object token"]) -> tuple[Span, Span]:
-    """A sequence with a sentinel for each run of hidden tokens; and the runs, each after its sentinel, one at the end.
-
-    `hidden` says which tokens of a `sequence` are hidden; those that are not there are neither shown nor asked for.
-    """
-    ids, there = span.values, span.there()
-    _demand_gapless(there)
-    hidden = hidden & there
-    begins = hidden & ~torch.nn.functional.pad(hidden, (1, -1))
-    run = begins.cumsum(1)
-    shown = _gathered(ids.where(~begins, SENTINEL + run), there & (~hidden | begins), ids.shape[1])
-    before = hidden.cumsum(1) - 1
-    objects, count, runs = len(ids), hidden.sum(1), run[:, -1] if run.shape[1] else hidden.sum(1)
-    asked = torch.zeros(objects, 2 * ids.shape[1] + 2, dtype=torch.int64, device=ids.device)
-    spare = asked.shape[1] - 1  # where what is not asked for is put, and forgotten
-    asked.scatter_(1, (before + run).where(hidden, spare), ids.long())
-    asked.scatter_(1, (before + run - 1).where(begins, spare), (SENTINEL + run).long())
-    asked.scatter_(1, (count + runs)[:, None], (SENTINEL + runs + 1)[:, None].long())
-    total = (count + runs + 1)[:, None]
-    return shown, _gathered(asked, torch.arange(asked.shape[1], device=ids.device) < total, int(total.max()))
-
-
-def reveal(shown: Span, asked: Span) -> Span:
-    """The sequence again: each run in the place of its sentinel. Runs whose sentinel is not shown are left out."""
-    where = torch.full((len(shown.values), OFFSET), -1, dtype=torch.int64, device=shown.values.device)
-    marks = _is_sentinel(shown)
-    index = torch.arange(shown.values.shape[1], device=where.device).expand_as(shown.values)
-    where.scatter_(1, shown.values.long().where(marks, 0), index.where(marks, -1))
-    starts = _is_sentinel(asked)
-    # Of each token asked for, the sentinel before it: sentinels need not be in order, as a model may write them.
-    last = torch.arange(asked.values.shape[1], device=where.device).where(starts, -1).cummax(1).values
-    sentinel = asked.values.long().gather(1, last.clamp(min=0)).where(last >= 0, 0)
-    place = where.gather(1, sentinel.clamp(max=OFFSET - 1))
-    told = asked.there() & (asked.values >= OFFSET) & (place >= 0)
-    stride = asked.values.shape[1] + 1
-    order = torch.cat([index * stride, place * stride + 1 + torch.arange(stride - 1, device=where.device)], dim=1)
-    there = torch.cat([shown.there() & ~marks, told], dim=1)
-    ids = torch.cat([shown.values.long(), asked.values.long()], dim=1)
-    sorted_ = order.where(there, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)
-    length = int(there.sum(1).max()) if len(there) else 0
-    return _gathered(ids.gather(1, sorted_), there.gather(1, sorted_), length)
-
-
-def drawn_hidden(span: Span, budget: int, generator: torch.Generator) -> Bool[Tensor, "object token"]:
-    """Tokens to hide, as 4M draws them: kept with a chance drawn per object, lowered until what is shown fits."""
-    there = span.there()
-    if budget < 1:
-        return there.clone()
-    chance = torch.rand(len(there), 1, generator=generator)
-    lots = torch.rand(there.shape, generator=generator)
-    while True:
-        hidden = there & (lots > chance)
-        begins = hidden & ~torch.nn.functional.pad(hidden, (1, -1))
-        over = (there & (~hidden | begins)).sum(1, keepdim=True) > budget
-        if not bool(over.any()):
-            return hidden
-        chance = torch.where(over, chance * 0.9, chance)
-
-
-def _is_sentinel(span: Span) -> Bool[Tensor, "object token"]:
-    return span.there() & (span.values >= SENTINEL) & (span.values < OFFSET)
-
-
-def _demand_gapless(there: Bool[Tensor, "object token"]) -> None:
-    if bool((there[:, 1:] & ~there[:, :-1]).any()):
-        raise BadValue("tokens with gaps between them", want="those of catalog.sequence")
 
 
 def _gathered(ids: Integer[Tensor, "object token"], there: Bool[Tensor, "object token"], length: int) -> Span:

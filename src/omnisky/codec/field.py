@@ -20,7 +20,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from omnisky.codec.image import centred
-from omnisky.codec.published import at_precision, known_fields, plain
+from omnisky.codec.published import at_precision, known_fields, plain, some_at_once
 from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch
@@ -246,7 +246,7 @@ class FieldCodec:
         field, there = field_of(seen, self.part, self.neighbours, self.network.config.side)
         self.network.eval()  # batch norm must not look at the neighbours
         ids = torch.zeros(len(field), self.network.config.grid**2, dtype=torch.int32)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 ids[rows] = self.network.ids(field[rows])
         positions = torch.arange(ids.shape[1]).expand(len(ids), -1)
@@ -264,7 +264,7 @@ class FieldCodec:
         self.network.eval()
         ids, there = span.values.cpu().unflatten(1, (config.grid, config.grid)), span.there().any(1).cpu()
         flux = torch.full((len(ids), 1, config.side, config.side), torch.nan)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 flux[rows, 0] = self.network.drawn(self.network.vectors(ids[rows]))
         plane = flux.numpy()
@@ -335,7 +335,8 @@ def _painted(given: SegmentationMap, listed: Any) -> Float[np.ndarray, "object h
         raise BadValue(
             "labels", saw=f"up to {label.max()}", want=f"rows of the {values.shape[1] - 1} neighbours, from 1"
         )
-    return np.take_along_axis(values, label.reshape(len(label), -1).astype(np.int64), 1).reshape(label.shape)
+    flat = label.reshape(len(label), label.shape[1] * label.shape[2])
+    return np.take_along_axis(values, flat.astype(np.int64), 1).reshape(label.shape)
 
 
 def _within(plane: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

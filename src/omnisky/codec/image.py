@@ -27,7 +27,7 @@ from omnisky.codec.image_network import BandRow as BandRow
 from omnisky.codec.image_network import ImageCodecConfig as ImageCodecConfig
 from omnisky.codec.image_network import ImageNetwork as ImageNetwork
 from omnisky.codec.image_network import widened as widened
-from omnisky.codec.published import at_precision
+from omnisky.codec.published import at_precision, some_at_once
 from omnisky.codec.tokens import Span, Tokens, absent_where
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch
 from omnisky.observe.types import Image, Observation
@@ -65,7 +65,8 @@ class ImageCodec:
 
     @torch.no_grad()
     def encode(self, seen: Observation) -> Tokens:
-        """One span, `name`, of ids. Any of the survey's bands in any order; what an object lacks is left out.
+        """One span, `name`, of ids. Any of the survey's bands in any order; what an object lacks is left out, and one
+        without a good pixel is absent.
 
         Raises BandMismatch, BadValue (not nanomaggies), BadPixels (NaN or infinity among pixels that count).
         """
@@ -73,7 +74,7 @@ class ImageCodec:
         laid = laid_out(image, self.row, self.network.config)
         there = laid.seen.any(1)
         ids = torch.zeros(len(there), self.network.config.grid**2, dtype=torch.int32)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 ids[rows] = self.network.ids(laid.flux[rows], laid.seen[rows])
         positions = torch.arange(ids.shape[1]).expand(len(ids), -1)
@@ -98,7 +99,7 @@ class ImageCodec:
         size = (config.side, config.side) if model is None else _cropped(model.flux.shape[-2:], config.side)
         top, left = ((config.side - n) // 2 for n in size)
         flux = torch.full((len(ids), len(bands), *size), torch.nan)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 drawn = self.network.pixels(ids[rows], channels)
             flux[rows] = drawn[..., top : top + size[0], left : left + size[1]]
@@ -124,6 +125,9 @@ class Planes:
     survey: str = "legacysurvey"
     part: str = "image"
     name: str = "planes"
+    floor: float = 0.0
+    """no pixel is known better than this share of its flux; 0 as published. Else the brightest star, thousands of σ
+    deep, is all that a small batch teaches"""
     promised_error: ClassVar[str] = "none in the middle 96 px, but for what is clipped"
 
     def encode(self, seen: Observation) -> Tokens:
@@ -133,7 +137,8 @@ class Planes:
             raise BadValue("images without ivar", want="ivar, which the loss weighs pixels by")
         laid = laid_out(image, self.config.row(self.survey), self.config)
         channels = torch.arange(laid.flux.shape[1]).expand(laid.seen.shape)
-        flux, ivar = (Span(t.flatten(2), channels, laid.seen) for t in (laid.flux, laid.ivar))
+        known = laid.ivar / (1 + laid.ivar * (self.floor * laid.flux).square())
+        flux, ivar = (Span(t.flatten(2), channels, laid.seen) for t in (laid.flux, known))
         return Tokens({self.name: flux, f"{self.name}_ivar": ivar})
 
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:

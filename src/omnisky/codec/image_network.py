@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from omnisky.codec.magvit import MagVit, pointwise
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import FSQ
-from omnisky.codec.tokens import Codec, Span, Tokens
+from omnisky.codec.tokens import LATER, Codec, Span, Tokens
 from omnisky.errors import BadValue
 
 
@@ -92,8 +92,12 @@ class ImageCodecConfig:
     """channels that an image's own are counted against; stays as it is when rows are added, and so do old tokens"""
     side: int = 96
     """px of an image"""
+    ends_alone: bool = field(default=False, metadata=LATER)
+    """in training, only the weights between channels and network learn: for a row that was added"""
 
     def __post_init__(self) -> None:
+        if len(set(self.channels)) < len(self.channels):
+            raise BadValue("rows", saw=self.channels, want="each channel once", hint="another prefix")
         if len(self.quantizer_levels) != self.embedding_dim:
             raise BadValue("quantizer_levels", saw=self.quantizer_levels, want=f"{self.embedding_dim}, embedding_dim")
         if self.side % 2**self.n_compressions or self.hidden_dims % 2**self.n_compressions:
@@ -165,6 +169,10 @@ class ImageNetwork(nn.Module):
         self._quantizer = FSQ(config.quantizer_levels)
         nn.init.zeros_(self.subsample_out.weight)  # begins as an empty sky: sinh would make a bright one of chance
         self.to(memory_format=torch.channels_last)
+        if config.ends_alone:
+            self.requires_grad_(False)
+            for own in (self.subsample_in.weight, self.subsample_out.weight, self.subsample_out.bias):
+                own.requires_grad_(True)
 
     @property
     def codes(self) -> int:
@@ -260,12 +268,14 @@ class ImageNetwork(nn.Module):
             return F.conv2d(x.float(), kernel, weight @ conv.bias + bias, padding=conv.padding)
 
 
-def widened(network: ImageNetwork, row: BandRow, seed: int = 0) -> ImageNetwork:
+def widened(network: ImageNetwork, row: BandRow, *, ends_alone: bool = False, seed: int = 0) -> ImageNetwork:
     """The same network with another survey's channels, which start at random: tokens of the old surveys stay the same.
 
-    Train it on images of the new survey, or of all.
+    Train it on images of the new survey, or of all: train(run, folder, source, start=network), where run.model is
+    network.config. With `ends_alone` only the new channels' weights learn, and old tokens stay through training too, if
+    its weight_decay is 0. Raises BadValue where channels are called as others are.
     """
-    config = replace(network.config, rows=(*network.config.rows, row))
+    config = replace(network.config, rows=(*network.config.rows, row), ends_alone=ends_alone)
     grown, old = config.build(seed), network.state_dict()
     for name, weight in grown.state_dict().items():
         place = tuple(slice(0, n) for n in old[name].shape)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Integer
+from torch import Tensor
 
 from omnisky.errors import UnknownLayout
 
@@ -21,6 +23,11 @@ def known_fields(what: str, said: Mapping[str, Any], names: tuple[str, ...]) -> 
 def plain(value: Any) -> Any:
     """As JSON has it."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def some_at_once(there: Bool[Tensor, " object"], size: int) -> Iterator[Integer[Tensor, " row"]]:
+    """The rows that are there, so many at a time; none where there is none."""
+    yield from (rows for rows in there.nonzero()[:, 0].split(size) if len(rows))
 
 
 def at_precision(dtype: torch.dtype) -> torch.autocast:

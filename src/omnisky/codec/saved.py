@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from omnisky.codec.scalar import (
     plan,
 )
 from omnisky.codec.tokens import Codec
-from omnisky.codec.weights import fill, read_weights, write_weights
+from omnisky.codec.weights import fill, packed, read_weights, write_weights
 from omnisky.errors import BadValue, CorruptFile, UnknownLayout
 from omnisky.storage import atomic
 
@@ -50,9 +51,13 @@ def load_codec(folder: str | Path, key: str) -> Codec:
     return _scalar(config, weights, folder, domain)
 
 
-def save_codec(codec: Any, folder: str | Path) -> Path:
-    """Its own folder, as published: whole or not at all. Raises StorageError."""
+def save_codec(codec: Any, folder: str | Path, *, small: bool = False) -> Path:
+    """Its own folder, as published: whole or not at all. `small` keeps a network in a byte a number, which only we can
+    read. Raises StorageError.
+    """
     config, weights = _told(codec)
+    if small and hasattr(codec, "network"):
+        weights = packed(weights, dict(codec.network.named_parameters()))
     with atomic(folder) as draft:
         draft.mkdir()
         write_weights({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, draft / _WEIGHTS)
@@ -60,15 +65,32 @@ def save_codec(codec: Any, folder: str | Path) -> Path:
     return Path(folder)
 
 
-def save_codecs(codecs: Mapping[str, Codec] | Iterable[Codec], folder: str | Path) -> Path:
-    """All of them, into folder/codecs/<name>; a network that several share, once."""
-    done = set()
-    for codec in codecs.values() if isinstance(codecs, Mapping) else codecs:
-        name = DOMAINS[codec.name].folder if codec.name in DOMAINS else codec.name
-        if name not in done:
-            save_codec(codec, Path(folder) / "codecs" / name)
-        done.add(name)
+def save_codecs(codecs: Mapping[str, Codec] | Iterable[Codec], folder: str | Path, *, small: bool = False) -> Path:
+    """All of them, into folder/codecs/<name>, whole or not at all; a network that several share, once."""
+    all_of_them = tuple(codecs.values() if isinstance(codecs, Mapping) else codecs)
+    named = {DOMAINS[one.name].folder if one.name in DOMAINS else one.name: one for one in reversed(all_of_them)}
+    if named:
+        with atomic(Path(folder) / "codecs") as draft:
+            for name, codec in named.items():
+                save_codec(codec, draft / name, small=small)
     return Path(folder)
+
+
+def has_layout(codec: Any) -> bool:
+    """Whether a codec is kept as a folder of its own, since it holds tensors; others are told by a config.json."""
+    return isinstance(codec, ScalarCodec | CatalogCodec) or hasattr(codec, "network")
+
+
+def signature(codecs: Iterable[Codec]) -> str:
+    """A hash of what these codecs make of anything: their tensors, and which part each reads."""
+    seal = blake2b(digest_size=8)
+    for codec in sorted(codecs, key=lambda one: one.name):
+        config, weights = _told(codec)
+        seal.update(json.dumps([codec.name, codec.part, config], sort_keys=True).encode())
+        for name, weight in sorted(weights.items()):
+            seal.update(name.encode())
+            seal.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return seal.hexdigest()
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from omnisky.codec.published import at_precision
+from omnisky.codec.published import at_precision, some_at_once
 from omnisky.codec.sections import demand_increasing
 from omnisky.codec.spectrum_network import Scales
 from omnisky.codec.spectrum_network import SpectrumCodecConfig as SpectrumCodecConfig
@@ -60,12 +60,12 @@ class SpectrumCodec:
         """One span, `name`: brightness, then 272 ids from blue to red.
 
         Raises TooSmall, BadValue (no ivar), and BadPixels: wavelengths that do not increase, infinite flux or ivar
-        where good, nothing good at all.
+        where good, nothing good at all, or nothing within the grid. Certainty that is NaN or negative is none.
         """
         spectrum: Spectrum = seen[self.part]
         read, there = Read.of(spectrum, self.network.config), torch.from_numpy(np.ascontiguousarray(spectrum.there()))
         ids = torch.zeros(len(there), 1 + self.network.config.length, dtype=torch.int64)
-        for rows in there.nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(there, self.at_once):
             with at_precision(self.dtype):
                 first, x = compressed(self.network.scales, read.take(rows))
                 ids[rows] = torch.cat([first[:, None], self.network.ids(x)], 1)
@@ -106,7 +106,7 @@ class SpectrumCodec:
         ids = span.values.cpu().long()
         pixels = scales.wavelength.shape[1] if wave is None else wave.shape[1]
         out = torch.full((len(ids), 2, pixels), torch.nan)
-        for rows in span.there().any(1).cpu().nonzero()[:, 0].split(self.at_once):
+        for rows in some_at_once(span.there().any(1).cpu(), self.at_once):
             with at_precision(self.dtype):
                 said = self.network.said(ids[rows, 1:])
             if wave is not None:
@@ -181,6 +181,11 @@ class Read:
             hint = "leave them out, or mark them `present=` False"
             raise BadPixels(f"nothing good in {empty} of {len(good)} spectra", want="some good pixels", hint=hint)
         inside = torch.isfinite(wave)
+        last = config.lambda_min + config.resolution * (config.num_pixels - 1)
+        seen = (good & (wave >= config.lambda_min) & (wave <= last)).any(1)
+        if beyond := int((~seen & there[:, 0]).sum()):
+            want = f"good pixels between {config.lambda_min:g} and {last:g} Å"
+            raise BadPixels(f"{beyond} of {len(good)} spectra", saw="none", want=want, hint="are wavelengths in Å?")
         flux = torch.where(inside, flux, 0).nan_to_num(0, 0, 0)
         if config.clip_flux is not None:
             flux = flux.clamp(-config.clip_flux, config.clip_flux)

@@ -327,9 +327,10 @@ class SpectrumNetwork(nn.Module):
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """½ Σ ivar (f − f̂)² a pixel, cross-entropy of which pixels are bad, a quarter of LFQ's commitment.
 
-        `tokens` are of `GridRows`: flux, ivar and badness on the grid, and what enters. Raises MissingModality.
+        `tokens` are of `GridRows`, one or several: flux, ivar and badness on the grid, and what enters. Raises
+        MissingModality.
         """
-        rows = demand_present(tokens, "spectrum").values
+        rows = torch.cat([demand_present(tokens, name).values for name in tokens])
         x, (flux, ivar, bad, covered), brightness = rows[:, :2], rows[:, 2:6].unbind(1), rows[:, 6, :1]
         z = self.latent(x)
         u, logit = self.drawn(self.bits(z)).unbind(1)

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import torch
 from jaxtyping import Int16, Integer
 
-from omnisky.codec.tokens import Codec, Span, Tokens, encode_all
+from omnisky.codec.book import tokenize as encoded
+from omnisky.codec.tokens import Codec, Span, Tokens
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.observe.loader import Source
 from omnisky.observe.parts import Part
@@ -77,12 +78,13 @@ def tokenize(
     shard: int = 4096,
     batch: int = 64,
     signature: str = "",
+    keep: Callable[[Observation, Tokens], Tokens] | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the ids of all objects as shards into a folder. Killed at any moment, the same call goes on after the last.
 
-    `signature` is of the codecs: shards made by others are refused, and so is a folder of other objects.
-    Raises BadValue, ProvenanceError, StorageError.
+    `signature` is of the codecs: shards made by others are refused, and so is a folder of other objects. `keep` takes
+    tokens away that an object is not to have. Raises BadValue, ProvenanceError, StorageError.
     """
     folder = Path(folder)
     if shard < 1 or batch < 1 or not len(seen):
@@ -96,12 +98,24 @@ def tokenize(
             tables = []
             for first in range(start, stop, batch):
                 rows = seen.take(slice(first, min(first + batch, stop)))
-                tables.append(as_table(rows, encode_all(tuple(codecs), rows), signature))
+                tokens = encoded(rows, codecs)
+                tables.append(as_table(rows, tokens if keep is None else keep(rows, tokens), signature))
+                if watch is not None and first + len(rows) < stop:
+                    watch(first + len(rows), len(seen))
             with atomic(file) as draft:
                 pq.write_table(pa.concat_tables(tables, promote_options="default"), draft, compression="zstd")
         if watch is not None:
             watch(stop, len(seen))
     return folder
+
+
+def are_token_shards(folder: Path) -> bool:
+    """True for folders that `tokenize` wrote into."""
+    first = next(iter(sorted(folder.glob("[!.]*.parquet"))), None)
+    try:
+        return first is not None and b"omnisky_codecs" in (pq.read_schema(first).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def as_table(seen: Observation, tokens: Tokens, signature: str = "") -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -14,9 +14,9 @@ from omnisky.errors import CorruptFile, UnknownLayout
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises CorruptFile, naming it."""
+    """The tensors of a safetensors file, those of bytes as numbers again. Raises CorruptFile, naming it."""
     try:
-        return load_file(file)
+        return unpacked(load_file(file))
     except (SafetensorError, OSError) as error:
         raise CorruptFile(f"{file}: {error}", want="a whole safetensors file", hint="fetch it again") from error
 
@@ -27,6 +27,35 @@ def write_weights(weights: dict[str, torch.Tensor], file: Path, notes: Mapping[s
         save_file(weights, file, metadata={"format": "pt", **(notes or {})})
     except SafetensorError as error:  # how a full disk shows itself
         raise OSError(str(error)) from error
+
+
+_SCALE = "|scale"
+
+
+def packed(weights: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
+    """Those of these names that are matrices in a byte a number and a scale a row: off by up to 0.4 % of the row's
+    largest. A quarter of the size, half that of bfloat16.
+    """
+    whole = {}
+    for name, weight in weights.items():
+        if name not in names or weight.ndim < 2:
+            whole[name] = weight
+            continue
+        rows = weight.float().flatten(1)
+        scale = rows.abs().amax(1).clamp(min=1e-12) / 127
+        whole[name] = (rows / scale[:, None]).round().to(torch.int8).view(weight.shape)
+        whole[name + _SCALE] = scale
+    return whole
+
+
+def unpacked(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What `packed` packed; other tensors as they are."""
+    whole = {name: weight for name, weight in weights.items() if not name.endswith(_SCALE)}
+    for name, scale in weights.items():
+        if name.endswith(_SCALE):
+            rows = whole[name.removesuffix(_SCALE)]
+            whole[name.removesuffix(_SCALE)] = (rows.flatten(1) * scale[:, None]).view(rows.shape)
+    return whole
 
 
 def fill(model: nn.Module, weights: dict[str, torch.Tensor], source: object) -> None:

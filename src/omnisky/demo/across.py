@@ -23,6 +23,7 @@ from omnisky.page import Section, Table
 from omnisky.plot.across import WAYS
 from omnisky.search import Index
 from omnisky.search.retrieval import by_neighbours, retrieval
+from omnisky.serve.explore import Sky
 
 MODEL = "omnisky-clip"
 ASKED = MockSky(objects=300, population=Population(seed=11, faintest_r_mag=19.0, stars=0.0))
@@ -50,6 +51,8 @@ def four_ways_on_the_mock_sky(story: Story, sky: MockSky = ASKED) -> None:
             return
         told = "None of these galaxies exists, and the model has not met them before: they are of another made-up sky."
         sides = both(store.load(MODEL), seen)
+        title = "Made-up galaxies: images and spectra in one space"
+        story.skies.append(Sky(name="mock", title=title, index=Index(sides), seen=seen, about=told))
         four_ways(story, sides, seen, seen["truth"]["redshift"], colours(seen), heading, told)
 
 

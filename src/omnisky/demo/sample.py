@@ -13,15 +13,19 @@ from torch import nn
 
 from omnisky import plot, watch
 from omnisky.adapt.pool import AttentiveProbe
+from omnisky.demo.aion import any_to_any
 from omnisky.demo.across import four_ways_on_the_mock_sky, redshifts_of_spectra
 from omnisky.demo.mock import mock_sky
 from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
 from omnisky.embed import embed, signature, token_states
 from omnisky.model import store
 from omnisky.observe.sample import SOURCES, sample_sky
-from omnisky.observe.types import Observation
+from omnisky.observe.types import Labels, Observation
 from omnisky.page import Section
 from omnisky.recipes import recipe
+from omnisky.search import Index
+from omnisky.serve.explore import Sky
+from omnisky.serve.site import write_site
 from omnisky.train.loop import train
 
 
@@ -44,13 +48,32 @@ def sample_demo(folder: str | Path, steps: int = 30) -> Story:
         probe = shipped_probe(model)
         chance = probe.predict_proba(token_states(model, galaxies, views=probe.views))
     shapes(story, galaxies, chance, probe.names_)
-    the_map(story, galaxies, embedding, chance.argmax(1), probe.names_)
+    flat = the_map(story, galaxies, embedding, chance.argmax(1), probe.names_)
+    shape = Labels(columns={"looks": np.asarray(probe.names_)[chance.argmax(1)]})
+    told = "Real galaxies of the Hubble eXtreme Deep Field; what each looks like is a probe's guess."
+    seen, index = galaxies | {"shape": shape}, Index(embedding)
+    title = "The Hubble eXtreme Deep Field"
+    story.skies.append(Sky(name="hubble", title=title, index=index, seen=seen, about=told, flat=flat))
     completions(story, model, galaxies)
     _spectra(story, sky.spectra)
     mock_sky(story)
     four_ways_on_the_mock_sky(story)
+    any_to_any(story)
+    _explorer(story)
     story.facts = {"galaxies": f"{len(galaxies):,}", **about(model)}
     return finish(story, "Real galaxies through a small foundation model", "make demo", tuple(SOURCES.values()))
+
+
+def _explorer(story: Story) -> None:
+    with story.timed("explorer"), watch.counting_bar("explorer") as bar:
+        write_site(story.folder / "explorer", story.skies, bar)
+    story.sections.append(
+        Section(
+            "Walk through it",
+            f"A page to walk through these embeddings lies beside this one: omnisky explore {story.folder} opens it. "
+            "Click a galaxy and see what looks like it, in images and in spectra; lasso some, and take them away as a table.",
+        )
+    )
 
 
 def shipped_probe(model: nn.Module) -> AttentiveProbe:

@@ -24,6 +24,8 @@ from omnisky.observe.sample import Source
 from omnisky.observe.types import Observation
 from omnisky.page import Section, Table, write_page
 from omnisky.search import Index, flat_map
+from omnisky.search.flat import FlatMap
+from omnisky.serve.explore import Sky
 
 MODEL = "omnisky-nano"
 SHOWN = 16
@@ -38,6 +40,8 @@ class Story:
     facts: dict[str, str] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    skies: list[Sky] = field(default_factory=list)
+    """to walk through in the explorer"""
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -67,7 +71,8 @@ def look_alikes(story: Story, seen: Observation, embedding: Embedding, queries: 
     )
 
 
-def the_map(story: Story, seen: Observation, embedding: Embedding, kind: np.ndarray, names: tuple[str, ...]) -> None:
+def the_map(story: Story, seen: Observation, embedding: Embedding, kind: np.ndarray, names: tuple[str, ...]) -> FlatMap:
+    """Adds the section, and returns the map."""
     with story.timed("map"):
         flat = flat_map(embedding)
     figure = plot.map_with_thumbnails(
@@ -81,6 +86,7 @@ def the_map(story: Story, seen: Observation, embedding: Embedding, kind: np.ndar
     story.sections.append(
         Section("The map", "Every galaxy by its embedding, near ones near.", figure, "a map made of galaxies")
     )
+    return flat
 
 
 def shapes(

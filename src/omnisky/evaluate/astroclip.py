@@ -7,7 +7,6 @@ supervised networks; then morphology, and how well image and spectrum of one obj
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,19 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neighbors import KNeighborsRegressor
-from sklearn.neural_network import MLPRegressor
-from sklearn.preprocessing import StandardScaler
 
 from omnisky.adapt.probe import LinearProbe
+from omnisky.adapt.protocol import astroclip_few_shot, astroclip_zero_shot
 from omnisky.adapt.score import Score, accuracy, balanced_accuracy, r2, r2_gain
 from omnisky.embed import Embedding
 from omnisky.evaluate.pairs import PROPERTIES, Counting, Pairs, Trained, Watch, vectors, yardstick
 from omnisky.search import Index
 from omnisky.search.retrieval import Retrieval, retrieval
 
-NEIGHBOURS = 64
 KINDS = ("elliptical", "disc", "disc edge-on", "irregular", "merger")
 SUPERVISED = {"image": ("resnet18", 800), "spectrum": ("conv-attention", 2000), "photometry": ("photometry", 4000)}
 """source → recipe of its yardstick, steps of 128 objects"""
@@ -68,29 +63,6 @@ class Table:
     tested: int
 
 
-def zero_shot(
-    x: Float[np.ndarray, "object width"], y: Float[np.ndarray, "object n"], asked: Float[np.ndarray, "test width"]
-) -> Float[np.ndarray, "test n"]:
-    """64 nearest neighbours, nearer ones count more, in standardised embeddings (§5.2)."""
-    scaler = StandardScaler().fit(x)
-    said = KNeighborsRegressor(NEIGHBOURS, weights="distance", n_jobs=-1).fit(scaler.transform(x), y)
-    return said.predict(scaler.transform(asked))
-
-
-def few_shot(
-    x: Float[np.ndarray, "object width"], y: Float[np.ndarray, "object n"], asked: Float[np.ndarray, "test width"]
-) -> Float[np.ndarray, "test n"]:
-    """Two hidden layers of 64, ten passes of Adam at 1e-3 in batches of 64 (§5.2); without the paper's dropout."""
-    scaler, targets = StandardScaler().fit(x), StandardScaler().fit(y)
-    net = MLPRegressor(
-        hidden_layer_sizes=(64, 64), batch_size=64, max_iter=10, tol=0, n_iter_no_change=20, alpha=0, random_state=0
-    )
-    with warnings.catch_warnings():  # ten passes are what is asked for
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        net.fit(scaler.transform(x), targets.transform(y))
-    return targets.inverse_transform(net.predict(scaler.transform(asked)))
-
-
 def measure(pairs: Pairs, trained: Trained, folder: Path, watch: Watch, count: Counting = nullcontext) -> Table:
     """Embed, ask, train the yardsticks, compare. What is in `folder` already is not done again."""
     test, truth = pairs.test, pairs.truth[pairs.test]
@@ -107,7 +79,7 @@ def measure(pairs: Pairs, trained: Trained, folder: Path, watch: Watch, count: C
     lines = []
     for (source, name), embedding in looks.items():
         x = _direction(embedding) if name == "aligned" else embedding.vectors
-        for how, answer in (("zero-shot", zero_shot), ("few-shot", few_shot)):
+        for how, answer in (("zero-shot", astroclip_zero_shot), ("few-shot", astroclip_few_shot)):
             lines.append(_line(source, f"{name}, {how}", answer(x[~test], pairs.truth[~test], x[test]), truth))
     for source, (name, steps) in SUPERVISED.items():
         lines.append(_line(source, f"{name}, supervised", yardstick(name, pairs, folder, watch, steps), truth))

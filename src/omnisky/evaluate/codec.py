@@ -1,7 +1,8 @@
 """What learned codecs lose: there and back, on objects that no recipe of ours trains on.
 
 A folder is a model that `omnisky train codec-…` saved. Errors are over objects, by bootstrap. Photometry is the flux in
-a circle about the middle, before and after, against its magnitude before.
+a circle about the middle, before and after, against its magnitude before. Of an image's bands those count that the
+codec has.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from torch import nn
 from omnisky.adapt.score import Score, bootstrap
 from omnisky.codec.field import FieldCodec, FieldNetwork, field_of
 from omnisky.codec.image import ImageCodec, ImageNetwork, centred
+from omnisky.codec.light_curve import FIRST, LightCurveCodec, LightCurveNetwork
 from omnisky.codec.quantize import Usage, usage
-from omnisky.codec.spectrum import SpectrumCodec, SpectrumNetwork
+from omnisky.codec.spectrum import NAMES, SpectrumCodec, SpectrumNetwork
 from omnisky.codec.tokens import Tokens
 from omnisky.errors import BadValue
 from omnisky.model import store
 from omnisky.observe.loader import Source, blocks
 from omnisky.observe.sky import held_out
-from omnisky.observe.types import Image, Observation, Spectrum
+from omnisky.observe.types import Image, LightCurve, Observation, Spectrum
+
+Learned = ImageCodec | SpectrumCodec | FieldCodec | LightCurveCodec
 
 HELD_OUT = 0.1
 """share of the objects that are looked at, by `observe.sky.held_out`: what the recipes leave out"""
@@ -36,6 +40,8 @@ SHOWN = 6
 """objects in a figure"""
 LEAST_PER_BIN = 8
 """objects, below which a bin of magnitude says nothing"""
+UNBIASED = 0.02
+"""of the flux: what a codec may change it by"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Report:
 
     name: str
     objects: int
+    bands: tuple[str, ...]
+    """of images"""
     sigma: Score | None
     """root mean square of (after − before) · √ivar over pixels: 1 is the noise itself"""
     r2: Score
@@ -69,11 +77,11 @@ class Report:
     """its pixels took, as they came"""
     photometry: tuple[Bin, ...] = ()
     before: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
-    """a few objects, for a figure: (object, height, width) or (object, wave)"""
+    """a few objects, for a figure: (object, height, width), (object, wave), or (object, epoch) band by band"""
     after: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def row(self) -> tuple[str, ...]:
-        """For a table."""
+        """For a table, under HEADERS."""
         blank = "–"
         return (
             self.name,
@@ -81,14 +89,50 @@ class Report:
             str(self.sigma or blank),
             str(self.r2),
             str(self.bad_auc or blank),
-            f"{self.usage.used:.1%} of {self.usage.codes}, {self.usage.perplexity:.0f}",
+            f"{self.usage.used:.1%} of {self.usage.codes}",
+            f"{self.usage.perplexity:.0f}",
             f"{self.bits:.0f} for {self.bits_before:.0f}",
         )
 
+    def unbiased_mag(self, band: str) -> float:
+        """The longest run of neighbouring bins, mag, in which the median flux changes by at most 2 %."""
+        fine = [one.mag for one in self.photometry if one.band == band and abs(one.bias.value) <= UNBIASED]
+        longest = run = 0
+        for mag in fine:
+            run = run + 1 if mag - 1 in fine else 1
+            longest = max(longest, run)
+        return float(longest)
 
-HEADERS = ("tokens", "objects", "error / σ", "R²", "AUC of bad", "codes used, perplexity", "bits an object")
+    def curves(self) -> dict[str, np.ndarray]:
+        """Photometry by band, for a figure: (magnitude, bias, its error) a bin."""
+        found: dict[str, list[tuple[float, float, float]]] = {}
+        for one in self.photometry:
+            found.setdefault(one.band, []).append((one.mag, one.bias.value, one.bias.error))
+        return {band: np.array(bins) for band, bins in found.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        return {
+            "tokens": self.name,
+            "objects": self.objects,
+            "bands": list(self.bands),
+            "error_in_sigma": _two(self.sigma),
+            "r2": _two(self.r2),
+            "bad_auc": _two(self.bad_auc),
+            "codes": self.usage.codes,
+            "codes_used": self.usage.used,
+            "perplexity": self.usage.perplexity,
+            "bits": self.bits,
+            "bits_before": self.bits_before,
+            "photometry": [
+                {"band": one.band, "mag": one.mag, "objects": one.objects, "bias": _two(one.bias)}
+                for one in self.photometry
+            ],
+            "unbiased_mag": {band: self.unbiased_mag(band) for band in self.curves()},
+        }
 
 
+HEADERS = ("tokens", "objects", "error / σ", "R²", "AUC of bad", "codes used", "perplexity", "bits an object")
 PHOTOMETRY = ("band", "mag", "objects", "flux after / before − 1, median")
 
 
@@ -97,7 +141,12 @@ def photometry_rows(report: Report) -> list[tuple[str, ...]]:
     return [(one.band, f"{one.mag:.1f}", f"{one.objects:,}", str(one.bias)) for one in report.photometry]
 
 
-def codec_of(model: nn.Module, part: str = "") -> ImageCodec | SpectrumCodec | FieldCodec:
+def _two(score: Score | None) -> list[float] | None:
+    """The number and its error."""
+    return None if score is None else [score.value, score.error]
+
+
+def codec_of(model: nn.Module, part: str = "") -> Learned:
     """The codec around a trained network; `part` of the observation, if it is not the usual one. Raises BadValue."""
     if isinstance(model, ImageNetwork):
         first = model.codecs[0] if model.codecs else None
@@ -107,30 +156,61 @@ def codec_of(model: nn.Module, part: str = "") -> ImageCodec | SpectrumCodec | F
         return SpectrumCodec(network=model, part=part or "spectrum")
     if isinstance(model, FieldNetwork):
         return FieldCodec(network=model, part=part or "segmentation")
-    raise BadValue("not a learned codec", saw=type(model).__name__, want="an image, spectrum or field network")
+    if isinstance(model, LightCurveNetwork):
+        return LightCurveCodec(network=model, part=part or "light_curve")
+    raise BadValue("not a learned codec", saw=type(model).__name__, want="of images, spectra, maps or light curves")
 
 
 def evaluate(
-    folder: str | Path, source: Source, most: int = 1000, watch: Callable[[int, int], None] | None = None
+    folder: str | Path,
+    source: Source,
+    most: int = 1000,
+    *,
+    share: float = HELD_OUT,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Measure the codec in `folder` on at most so many held-out objects. Raises BadValue for fewer than 2."""
+    """Measure the codec in `folder` on at most so many of the held-out objects; `share` 1 takes all objects.
+
+    Raises BadValue for fewer than 2, MissingModality where nothing is what the codec reads, and what it raises.
+    """
     codec = codec_of(store.load(folder))
     tallies: list[Tally] = []
     done = 0
-    for seen in _unseen(source, codec.part, most):
+    for seen in _unseen(source, codec.part, most, share):
+        codec, seen = _fitting(codec, seen)
         tallies.append(_tally(codec, seen))
         done += len(seen)
         if watch is not None:
             watch(done, most)
     if done < 2:
-        raise BadValue(f"{folder}: nothing to measure on", saw=f"{done} held-out objects", want="2 or more")
+        hint = "omnisky evaluate codec --everything, for data that was not trained on"
+        raise BadValue(f"{folder}: nothing to measure on", saw=f"{done} of the objects", want="2 or more", hint=hint)
     return _report(codec, Tally.joined(tallies))
 
 
-def _unseen(source: Source, part: str, most: int) -> Iterator[Observation]:
+def _fitting(codec: Learned, seen: Observation) -> tuple[Learned, Observation]:
+    """The codec under the name of the survey, and the bands that it has."""
+    part: Any = seen[codec.part]
+    if isinstance(codec, SpectrumCodec) and part.survey in NAMES:
+        return replace(codec, survey=part.survey), seen
+    if isinstance(codec, ImageCodec):
+        own = (*codec.row.bands, *codec.network.config.channels)
+        known = [i for i, band in enumerate(part.bands) if band in own]
+        if 0 < len(known) < len(part.bands):
+            return codec, seen | {codec.part: _in_bands(part, known)}
+    return codec, seen
+
+
+def _in_bands(image: Image, chosen: list[int]) -> Image:
+    told = {name: getattr(image, name) for name in ("flux", "ivar", "good", "psf_fwhm_arcsec")}
+    some = {name: array[:, chosen] for name, array in told.items() if array is not None}
+    return replace(image, bands=tuple(image.bands[i] for i in chosen), **some)
+
+
+def _unseen(source: Source, part: str, most: int, share: float) -> Iterator[Observation]:
     left = most
     for block in blocks(source):
-        chosen = held_out(block, HELD_OUT) & block[part].there()
+        chosen = held_out(block, share) & block[part].there()
         rows = np.flatnonzero(chosen)[:left]
         left -= len(rows)
         for start in range(0, len(rows), 32):
@@ -163,6 +243,8 @@ class Tally:
     after: np.ndarray
     numbers: int
     """an object came with"""
+    tokens: int
+    """an object has, ids that are not looked at too"""
     bands: tuple[str, ...] = ()
     noise_known: bool = False
 
@@ -175,13 +257,15 @@ class Tally:
         return replace(each[0], **joined, ids=torch.cat([one.ids for one in each]))
 
 
-def _tally(codec: ImageCodec | SpectrumCodec | FieldCodec, seen: Observation) -> Tally:
+def _tally(codec: Learned, seen: Observation) -> Tally:
     tokens = codec.encode(seen)
     back = codec.decode(tokens, like=seen)[codec.part]
     if isinstance(codec, ImageCodec):
         return _of_images(codec, seen, tokens, back)
     if isinstance(codec, SpectrumCodec):
         return _of_spectra(codec, seen, tokens, back)
+    if isinstance(codec, LightCurveCodec):
+        return _of_curves(codec, seen, tokens, back)
     return _of_maps(codec, seen, tokens, back)
 
 
@@ -218,6 +302,18 @@ def _of_maps(codec: FieldCodec, seen: Observation, tokens: Tokens, back: Image) 
     return _sums(before, after, np.ones_like(before), tokens[codec.name].values, (before, after))
 
 
+def _of_curves(codec: LightCurveCodec, seen: Observation, tokens: Tokens, back: LightCurve) -> Tally:
+    curve = seen[codec.part]
+    good = np.isfinite(curve.time_mjd) if curve.good is None else curve.good
+    weight = np.where(good, np.nan_to_num(curve.ivar), 0)
+    before, after = (np.where(weight > 0, np.nan_to_num(one.flux), 0) for one in (curve, back))
+    order = np.lexsort((curve.time_mjd, curve.band, weight == 0))
+    shown = [np.take_along_axis(np.where(weight > 0, one, np.nan), order, 1) for one in (before, after)]
+    ids = tokens[codec.name].values
+    tally = _sums(before, after, weight, ids[:, FIRST + len(codec.network.config.bands) :], (shown[0], shown[1]))
+    return replace(tally, noise_known=True, tokens=ids.shape[1], numbers=int((weight > 0).sum(1).mean()))
+
+
 def _sums(
     before: np.ndarray, after: np.ndarray, weight: np.ndarray, ids: torch.Tensor, shown: tuple[np.ndarray, np.ndarray]
 ) -> Tally:
@@ -233,6 +329,7 @@ def _sums(
         auc=np.full(len(before), np.nan),
         flux=np.zeros((len(before), 0, 2)),
         ids=ids,
+        tokens=ids.shape[1],
         before=shown[0][:SHOWN],
         after=shown[1][:SHOWN],
         numbers=before[0].size,
@@ -249,17 +346,18 @@ def _auc(bad: Bool[np.ndarray, " pixel"], said: Float[np.ndarray, " pixel"]) -> 
 # --- scores --------------------------------------------------------------------------------------------------------
 
 
-def _report(codec: ImageCodec | SpectrumCodec | FieldCodec, t: Tally) -> Report:
+def _report(codec: Learned, t: Tally) -> Report:
     codes = codec.network.codes
     known = np.isfinite(t.auc)
     return Report(
         name=codec.name,
         objects=len(t.pixels),
+        bands=t.bands,
         sigma=bootstrap(lambda c, n: float(np.sqrt(c.sum() / n.sum())), t.chi2, t.pixels) if t.noise_known else None,
         r2=bootstrap(_r2, t.residual, t.total, t.square, t.pixels),
         bad_auc=bootstrap(lambda a: float(a.mean()), t.auc[known]) if known.sum() > 1 else None,
         usage=usage(t.ids, codes),
-        bits=t.ids.shape[1] * float(np.log2(codes)),
+        bits=t.tokens * float(np.log2(codes)),
         bits_before=32.0 * t.numbers,
         photometry=tuple(_bins(t)),
         before=t.before,

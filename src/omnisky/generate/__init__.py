@@ -1,5 +1,6 @@
 """Any → any: continue a sequence (AstroPT), fill in modalities (AION), or say how likely each value of a number is."""
 
+from omnisky.generate.answers import answers as answers
 from omnisky.generate.filling import MaskGit as MaskGit
 from omnisky.generate.filling import Roar as Roar
 from omnisky.generate.filling import fill as fill

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from omnisky.codec.tokens import Tokens, encode_all
+from omnisky.codec.book import tokenize
+from omnisky.codec.tokens import Tokens
 from omnisky.errors import BadValue, MissingModality, ShapeMismatch
 from omnisky.model.masked import AnyToAny
 from omnisky.observe.loader import Source
@@ -169,8 +170,7 @@ def _pieces(model: AnyToAny, seen: Observation | Source | Tokens, keys: Sequence
         if isinstance(rows, Tokens):
             yield rows
         else:
-            codecs = tuple(codec for codec in model.codecs if codec.name not in keys)
-            yield encode_all(codecs, rows).to(device)
+            yield tokenize(rows, [codec for codec in model.codecs if codec.name not in keys]).to(device)
 
 
 def _key(model: AnyToAny, name: str) -> str:

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
+from omnisky.codec.catalog import FIRST_SENTINEL as FIRST_SENTINEL
 from omnisky.codec.catalog import LENGTH
+from omnisky.codec.catalog import SENTINELS as SENTINELS
 from omnisky.codec.modalities import DOMAINS, Domain
 from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
-
-FIRST_SENTINEL, SENTINELS = 4, 200
-"""a sequence's first ids are padding, unknown, start and end, then the sentinels, each standing for a hidden stretch"""
 
 
 @dataclass(frozen=True, kw_only=True)

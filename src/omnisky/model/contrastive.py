@@ -311,14 +311,23 @@ class Pairs(nn.Module):
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """Of pairs: row i of the images and row i of the spectra are the same object. Raises MissingModality."""
-        return self.contrast(self.image.project(tokens), self.spectrum.project(tokens))
+        return self.among(self.told(tokens, generator))
+
+    def told(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, "object 2 width"]:
+        """What `among` compares: each object's two vectors. Raises MissingModality, ShapeMismatch."""
+        pair = self.image.project(tokens), self.spectrum.project(tokens)
+        demand_pairs(*pair)
+        return torch.stack([vectors.float() for vectors in pair], 1)
+
+    def among(self, told: Float[Tensor, "object 2 width"]) -> Float[Tensor, ""]:
+        """The loss of what was told of these objects, and of those of all other ranks."""
+        return self.contrast(*told.unbind(1))
 
     def contrast(
         self, image: Float[Tensor, "object width"], spectrum: Float[Tensor, "object width"]
     ) -> Float[Tensor, ""]:
         """(cross-entropy of images among spectra + of spectra among images) / 2, among the pairs of all ranks."""
-        if image.shape != spectrum.shape:
-            raise ShapeMismatch("not pairs", saw=f"{tuple(image.shape)} images, {tuple(spectrum.shape)} spectra")
+        demand_pairs(image, spectrum)
         image, spectrum = unit(image), unit(spectrum)
         gather = self.gather if self.training else alone  # judged objects are the same on every rank
         images, first = gather(image)
@@ -374,6 +383,12 @@ class Contrastive(Pairs):
         if self.log_scale is None:
             return torch.tensor(self.config.scale)
         return self.log_scale.clamp(max=math.log(HIGHEST)).exp()
+
+
+def demand_pairs(image: Tensor, spectrum: Tensor) -> None:
+    """Raises ShapeMismatch."""
+    if image.shape != spectrum.shape:
+        raise ShapeMismatch("not pairs", saw=f"{tuple(image.shape)} images, {tuple(spectrum.shape)} spectra")
 
 
 def unit(vectors: Float[Tensor, "object width"]) -> Float[Tensor, "object width"]:

@@ -25,72 +25,8 @@ from omnisky.codec.patch import RasterPatches, cut
 from omnisky.codec.tokens import Codec, Tokens, demand_present
 from omnisky.errors import BadValue, MissingModality, ShapeMismatch
 from omnisky.model.augment import MultiCrop
+from omnisky.model.balance import Centring, Sinkhorn
 from omnisky.model.vision import Vision, VisionConfig
-
-# --- how the teacher is kept from saying the same of everything --------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Centring:
-    """Take a running mean of the teacher's logits away (DINO, §3.1)."""
-
-    memory: float = 0.9
-
-    def build(self, prototypes: int) -> Centre:
-        return Centre(prototypes, self.memory)
-
-
-class Centre(nn.Module):
-    """softmax((logits − centre) / temperature). The centre moves once a step, by what all its pieces said."""
-
-    def __init__(self, prototypes: int, memory: float) -> None:
-        super().__init__()
-        self.memory = memory
-        self.register_buffer("centre", torch.zeros(1, prototypes))
-        self.heard: list[tuple[Tensor, int]] = []
-        """what will move the centre: sums over rows, and how many they are"""
-
-    def forward(self, logits: Float[Tensor, "row prototype"], temperature: float) -> Float[Tensor, "row prototype"]:
-        if self.training:
-            self.heard.append((logits.sum(0), len(logits)))
-        return ((logits - self.centre) / temperature).softmax(-1)
-
-    def settle(self) -> None:
-        """centre ← memory · centre + (1 − memory) · mean of what was heard."""
-        rows = sum(count for _, count in self.heard)
-        if rows:
-            self.centre.lerp_(torch.stack([total for total, _ in self.heard]).sum(0) / rows, 1 - self.memory)
-        self.heard.clear()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sinkhorn:
-    """Spread a batch evenly over the prototypes (SwAV: Caron et al. 2020, arXiv:2006.09882, §3.1)."""
-
-    rounds: int = 3
-
-    def build(self, prototypes: int) -> SinkhornKnopp:
-        return SinkhornKnopp(self.rounds)
-
-
-class SinkhornKnopp(nn.Module):
-    """Scale exp(logits / temperature) until rows sum to 1 and columns all to the same, as nearly as `rounds` do."""
-
-    def __init__(self, rounds: int) -> None:
-        super().__init__()
-        self.rounds = rounds
-
-    def forward(self, logits: Float[Tensor, "row prototype"], temperature: float) -> Float[Tensor, "row prototype"]:
-        # In logarithms: exp(logits / 0.04) leaves float32 at logits of 3.5.
-        share = logits / temperature
-        for _ in range(self.rounds):
-            share = share - share.logsumexp(0, keepdim=True)
-            share = share.log_softmax(-1)
-        return share.exp()
-
-    def settle(self) -> None:
-        """Nothing is remembered."""
-
 
 # --- the losses --------------------------------------------------------------------------------------------------
 
@@ -318,6 +254,11 @@ class Distill(nn.Module):
         self.class_balance.settle()
         self.patch_balance.settle()
         self.step.fill_(step)
+
+    def forget(self) -> None:
+        """A batch that was begun is not learnt from: what was heard of it must not move the centres."""
+        self.class_balance.forget()
+        self.patch_balance.forget()
 
     def images(self, tokens: Tokens) -> Float[Tensor, "object band side side"]:
         """The raw pixels again. Raises MissingModality, ShapeMismatch."""

@@ -1,8 +1,12 @@
-"""A model is a folder: config.json, model.safetensors, README.md. Save, load, sign; from disk, package or Hub."""
+"""A model is a folder: config.json, model.safetensors, README.md; and codecs/, where its codecs hold tensors.
+
+Save, load, sign; from disk, package or Hub.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -12,8 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from omnisky.codec import saved
+from omnisky.codec.book import CodecBook
 from omnisky.codec.field import FieldCodecConfig, FieldRows
 from omnisky.codec.image import BandRow, ImageCodecConfig, Planes
+from omnisky.codec.light_curve import CurveRows, LightCurveCodecConfig
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections, SpiralPatches
 from omnisky.codec.scalar import ClassIds, MagnitudeTokens
 from omnisky.codec.sections import Grid, OverlappingSections
@@ -22,10 +29,13 @@ from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
 from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.codec.token_shards import IdTokens
+from omnisky.codec.tokens import Codec
 from omnisky.codec.weights import fill as fill
+from omnisky.codec.weights import packed
 from omnisky.codec.weights import read_weights as read_weights
 from omnisky.codec.weights import write_weights as write_weights
 from omnisky.errors import ConfigError, CorruptFile, UnknownModel
+from omnisky.model.adapted import AdaptedConfig
 from omnisky.model.any_to_any import Vocabulary
 from omnisky.model.augment import Lognormal, MultiCrop, View, Weather
 from omnisky.model.autoregressive import AutoregressiveConfig, MaskedConfig, PrefixConfig
@@ -39,6 +49,7 @@ from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
 from omnisky.model.deal import AionRule, DirichletRule, PerLogit, PerModality, PerToken
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.first_clip import FirstClipConfig
+from omnisky.model.heads import Classes, Mixture, Numbers, Quantiles
 from omnisky.model.junction import Modality
 from omnisky.model.masked import AnyToAnyConfig
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
@@ -64,7 +75,9 @@ KINDS: dict[str, type] = {
         *(DistillConfig, Centring, Sinkhorn, Hiding, MultiCrop, View, Weather, Lognormal),
         *(Linear, Asinh, LegacyColours, SteinColours),
         *(ImageCodecConfig, BandRow, Planes, SpectrumCodecConfig, GridRows, FieldCodecConfig, FieldRows),
+        *(LightCurveCodecConfig, CurveRows),
         *(IdTokens, AnyToAnyConfig, Vocabulary, AionRule, DirichletRule, PerToken, PerModality, PerLogit),
+        *(AdaptedConfig, Classes, Numbers, Mixture, Quantiles),
     )
 }
 """every dataclass a config.json may name"""
@@ -101,7 +114,10 @@ def unpack(value: Any, kinds: dict[str, type] | None = None) -> Any:
 
 def signature(model: nn.Module) -> str:
     """A hash of config, codecs and weights: two models with the same one give the same numbers."""
-    seal = blake2b(json.dumps([pack(model.config), pack(model.codecs)], sort_keys=True).encode(), digest_size=8)
+    told, beside = _kept(model.codecs)
+    seal = blake2b(json.dumps([pack(model.config), pack(told)], sort_keys=True).encode(), digest_size=8)
+    if beside:
+        seal.update(saved.signature(beside).encode())
     for name, weight in sorted(model.state_dict().items()):
         seal.update(name.encode())
         seal.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -109,16 +125,31 @@ def signature(model: nn.Module) -> str:
 
 
 def save(model: nn.Module, folder: str | Path, *, card: str = "", dtype: torch.dtype | None = None) -> Path:
-    """Write the folder, whole or not at all. `dtype=torch.bfloat16` halves it. Raises StorageError."""
+    """Write the folder, whole or not at all. `dtype=torch.bfloat16` halves it, torch.int8 makes it a quarter (a scale
+    a row). Codecs that hold tensors go beside the model, into codecs/<name>/, as published. Raises StorageError.
+    """
+    told, beside = _kept(model.codecs)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    weights = {name: weight.to(dtype) if dtype else weight for name, weight in weights.items()}
-    config = {"omnisky": 1, "model": pack(model.config), "codecs": pack(model.codecs)}
+    small = dtype == torch.int8
+    if small:
+        weights = packed(weights, dict(model.named_parameters()))
+    elif dtype:
+        weights = {name: weight.to(dtype) for name, weight in weights.items()}
+    config = {"omnisky": 1, "model": pack(model.config), "codecs": pack(told)}
+    config |= {"beside": [codec.name for codec in beside]} if beside else {}
     with atomic(folder) as draft:
         draft.mkdir()
+        saved.save_codecs(beside, draft, small=small)
         write_weights(weights, draft / "model.safetensors")
         (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         (draft / "README.md").write_text(card or _card(model))
     return Path(folder)
+
+
+def _kept(codecs: Sequence[Codec]) -> tuple[tuple[Codec, ...], tuple[Codec, ...]]:
+    """Codecs that config.json tells, and those that are kept beside it."""
+    beside = tuple(codec for codec in codecs if saved.has_layout(codec))
+    return tuple(codec for codec in codecs if not saved.has_layout(codec)), beside
 
 
 def load(name: str | Path, path: str = "", *, revision: str | None = None) -> nn.Module:
@@ -204,6 +235,9 @@ def _load_folder(folder: Path) -> nn.Module:
     built = unpack(model).build()
     fill(built, read_weights(folder / "model.safetensors"), folder)
     built.codecs = unpack(codecs)
+    if beside := config.get("beside"):
+        book = CodecBook(folder)
+        built.codecs += tuple(book[name] for name in beside)
     return built.eval()
 
 

@@ -251,6 +251,7 @@ class Stack(nn.Module):
     def __init__(self, config: CoreConfig) -> None:
         super().__init__()
         self.config = config
+        self.remat = config.remat
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = norm(config)
 
@@ -277,7 +278,7 @@ class Stack(nn.Module):
         for i, block in enumerate(self.blocks[:blocks]):
             kept = None if cache is None else cache.layers[i]
             around = context[i] if isinstance(context, list) else context
-            if self.config.remat and self.training and torch.is_grad_enabled():
+            if self.remat and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, attend, causal, kept, around, attend_context, alone, use_reentrant=False)
             else:
                 x = block(x, attend, causal, kept, around, attend_context, alone)

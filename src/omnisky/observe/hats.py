@@ -15,6 +15,7 @@ Parquet has no fast random row, so this is no Source: write shards (`observe.sha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,6 +115,21 @@ class Hats(Parquet):
             inside = touch(region.stretches(), first, last)
             kept = tuple(one for one, there in zip(kept, inside.tolist(), strict=True) if there)
         return kept
+
+    def batches_in(self, partition: Partition, size: int = 512) -> Iterator[Observation]:
+        """The selection's objects in one partition, in the order of its file, `size` at a time; the last are fewer.
+
+        However the file is cut into row groups, the same objects come together.
+        """
+        held: list[pa.Table] = []
+        for place in self._files_of(partition):
+            for table in self._tables_of(place, size):
+                joined = pa.concat_tables([*held, table])
+                if joined.num_rows >= size:
+                    yield self._observation(joined.slice(0, size))
+                held = [joined.slice(size) if joined.num_rows >= size else joined]
+        if held and held[0].num_rows:
+            yield self._observation(held[0])
 
     @cached_property
     def _every(self) -> tuple[Partition, ...]:

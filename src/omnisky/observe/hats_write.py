@@ -100,14 +100,15 @@ def write_hats(
         path = folder / margin / "dataset" / f"{tile.path}.parquet"
         _write_partition(spilled, order.order[rows], path, row_group)
     about = {"hats_max_rows": limit, "hats_nrows": len(spilled), "dataproduct_type": "object"}
-    _describe(folder / name, order.partitions, spilled, about)
+    schema = schema_of(spilled.layout)
+    describe(folder / name, order.partitions, schema, about)
     about = {
         "dataproduct_type": "margin",
         "hats_nrows": sum(len(rows) for rows in beside.values()),
         "hats_primary_table_url": name,
         "hats_margin_threshold": margin_arcsec,
     }
-    _describe(folder / margin, list(beside), spilled, about)
+    describe(folder / margin, list(beside), schema, about)
     told = {"obs_collection": name, "hats_primary_table_url": name, "all_margins": margin, "default_margin": margin}
     _write_text(folder / _FINISHED, _as_properties(told))
     finish(scratch)
@@ -208,10 +209,10 @@ def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
     return floats, [leaf.path for leaf in leaves if leaf.path not in floats]
 
 
-def _describe(folder: Path, partitions: Sequence[Partition], spilled: Files, about: Mapping[str, object]) -> None:
-    """All that a catalogue has beside its partitions."""
+def describe(folder: Path, partitions: Sequence[Partition], schema: pa.Schema, about: Mapping[str, object]) -> None:
+    """Write all that a catalogue has beside its partitions, hats.properties last. Raises StorageError."""
     dataset = folder / "dataset"
-    schema, held = schema_of(spilled.layout), []
+    held = []
     for one in partitions:
         footer = pq.read_metadata(dataset / f"{one.path}.parquet")
         footer.set_file_path(f"{one.path}.parquet")

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32
 
 from omnisky.errors import CorruptFile, ObservationError
 from omnisky.observe.beside import files_in, joined, survey_of, with_columns
@@ -86,20 +87,32 @@ def _read_stamp_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:
 
     Pixels that were not observed, up to a whole band of an object, are NaN in flux and False in `good`. A table in the
     folder with as many rows as there are stamps is taken to be in their order. Magnitudes (AB, mag_u …) are added for
-    its columns flux_u …; NaN where the flux is not positive.
+    its columns flux_u …; NaN where the flux is not positive. Where it has a column rms_u … of each band, the noise of
+    the sky a pixel, in nanomaggies, ivar is made of it.
     """
     flux = arrays["flux_nanomaggies"].astype(np.float32)
     bands = tuple(str(band) for band in arrays["bands"])
     scale = float(arrays["pixscale"]) if "pixscale" in arrays else float("nan")
-    image = Image(flux=flux, bands=bands, survey=survey_of(path), pixel_scale_arcsec=scale, good=np.isfinite(flux))
-    ids = _ids(path, arrays, len(flux))
+    ids, good = _ids(path, arrays, len(flux)), np.isfinite(flux)
     columns = joined(path.parent, ids, {}, in_order=True)
+    noise = [columns[f"rms_{band}"] for band in bands if f"rms_{band}" in columns]
+    ivar = _certain(np.stack(noise, axis=1), good) if len(noise) == len(bands) else None
+    image = Image(flux=flux, bands=bands, survey=survey_of(path), pixel_scale_arcsec=scale, ivar=ivar, good=good)
     for band in bands:
         measured = columns.get(f"flux_{band}")
         if measured is not None:
             positive = np.where(measured > 0, measured, np.nan)
             columns[f"mag_{band}"] = 22.5 - 2.5 * np.log10(positive)
     return with_columns(ids, {"image": image}, columns)
+
+
+def _certain(
+    noise: Float[np.ndarray, "object band"], good: Bool[np.ndarray, "object band height width"]
+) -> Float32[np.ndarray, "object band height width"]:
+    """1/noise² of each pixel; 0 where there is none, or its noise is not known."""
+    with np.errstate(divide="ignore"):
+        ivar = np.where(np.isfinite(noise) & (noise > 0), noise**-2.0, 0)
+    return np.where(good, ivar[..., None, None], 0).astype(np.float32)
 
 
 def _read_spectra_npz(path: Path, arrays: dict[str, np.ndarray]) -> Observation:

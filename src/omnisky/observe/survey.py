@@ -168,6 +168,33 @@ class _Surveys(Mapping[str, Survey]):
 SURVEYS: Mapping[str, Survey] = _Surveys()
 
 
+# --- the documentation --------------------------------------------------------------------------------------------
+
+
+def markdown() -> str:
+    """The rows as a page of the documentation, docs/surveys.md."""
+    heads = ("name", "bands", "unit", "arcsec a pixel", "parts in the Multimodal Universe", "cite", "terms")
+    lines = [heads, ("---",) * len(heads), *map(_cells, SURVEYS.values())]
+    return _HEAD + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: Survey) -> tuple[str, ...]:
+    through = dict(zip(row.bands, row.filters, strict=False))
+    bands = ", ".join(f"{band} ({through[band]})" if band in through else band for band in row.bands)
+    scale = "–" if row.pixel_scale_arcsec != row.pixel_scale_arcsec else f"{row.pixel_scale_arcsec:g}"
+    parts = ", ".join(f"`{part.name}`" for part in row.mmu.parts) if row.mmu else ""
+    return f"`{row.name}`", bands or "–", row.unit if row.bands else "–", scale, parts or "–", row.citation, row.licence
+
+
+_HEAD = """# Surveys
+
+What Omnisky knows of each survey: one row of `src/omnisky/observe/surveys.toml` each, where the columns of its files
+are told as well. Scalars are read beside the parts named here. Whoever uses the data cites it. Written by
+`omnisky.observe.survey.markdown`; a test keeps it equal to the code.
+
+"""
+
+
 # --- reading rows -------------------------------------------------------------------------------------------------
 
 

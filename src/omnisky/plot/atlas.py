@@ -13,7 +13,6 @@ from omnisky.errors import BadPixels, BadValue
 from omnisky.plot.style import (
     CLASSES,
     DPI,
-    FAINT,
     GROUND,
     SOFT,
     Pixels,
@@ -21,6 +20,7 @@ from omnisky.plot.style import (
     class_colour,
     display,
     fitted,
+    glow,
     same_length,
     sheet,
     write,
@@ -116,10 +116,7 @@ def _dots(axes: Axes, at: Float[np.ndarray, "object 2"], colour: Integer[np.ndar
         shade = CLASSES[0] if colour is None else [class_colour(int(kind)) for kind in colour[order]]
         axes.scatter(at[order, 0], at[order, 1], s=np.clip(8000 / len(at), 1, 9), c=shade, linewidths=0, alpha=0.8)
         return
-    from matplotlib.colors import LinearSegmentedColormap
-
-    glow = LinearSegmentedColormap.from_list("glow", [FAINT, CLASSES[0], "#ffffff"])
-    axes.hexbin(*at.T, gridsize=34, mincnt=1, bins="log", cmap=glow, linewidths=0.2, edgecolors=GROUND)
+    axes.hexbin(*at.T, gridsize=34, mincnt=1, bins="log", cmap=glow(), linewidths=0.2, edgecolors=GROUND)
 
 
 def _legend(

@@ -155,10 +155,10 @@ def curve(
         if held_out is not None:
             axes.plot(*held_out.T, color=ACCENT, marker="o", markersize=4, linewidth=1.3, label="held out")
         if 0 < 2 * np.nanmin(loss) < np.nanmax(loss):
-            _log_axis(axes, "y")
+            log_axis(axes, "y")
         if log_steps:
             axes.set_xlim(left=max(1, np.min(steps)))
-            _log_axis(axes, "x")
+            log_axis(axes, "x")
         axes.set(xlabel="step", ylabel="loss")
         axes.margins(x=0.015)
         axes.legend(loc="upper right", borderaxespad=0.2)
@@ -219,9 +219,9 @@ def scaling_law(
             others[1].set(title="what a probe makes of it", xlabel="parameters", ylabel="accuracy")
         for axes in [first, *others]:
             axes.margins(0.09)
-            _log_axis(axes, "x")
+            log_axis(axes, "x")
         if min(np.min(curve) for curve in loss) > 0:
-            _log_axis(others[0], "y")
+            log_axis(others[0], "y")
     return Path(path)
 
 
@@ -252,7 +252,7 @@ def _ramp(count: int) -> list[str]:
     return [to_hex(ramp(share)) for share in np.linspace(0, 1, count)]
 
 
-def _log_axis(axes: Axes, which: str) -> None:
+def log_axis(axes: Axes, which: str) -> None:
     """A logarithmic axis with plain numbers: 20, 100k, 3M, 10¹⁵; between the decades only where there is room."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

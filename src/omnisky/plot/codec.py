@@ -1,15 +1,16 @@
-"""Before and after a codec: images and maps side by side, spectra one over the other."""
+"""Before and after a codec: images and maps side by side, spectra one over the other; and what becomes of fluxes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from omnisky.errors import ShapeMismatch
-from omnisky.plot.style import ACCENT, SOFT, same_length, sheet
+from omnisky.errors import BadValue, ShapeMismatch
+from omnisky.plot.style import ACCENT, SOFT, class_colour, same_length, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +30,27 @@ def before_after(
     maps = before.ndim == 3
     with sheet(path, 6.6 if maps else 10, (2.3 if maps else 1.9) * len(before)) as figure:
         (_pictures if maps else _lines)(figure, before, after)
+    return Path(path)
+
+
+def flux_bias(curves: Mapping[str, Float[np.ndarray, "bin 3"]], path: str | Path, within: float = 0.02) -> Path:
+    """By band, (magnitude, share by which the median flux changes, its error) of each bin; the stripe is ± `within`.
+
+    Raises BadValue for no band.
+    """
+    if not curves:
+        raise BadValue("curves", saw="none", want="at least one band")
+    with sheet(path, 7, 4) as figure:
+        axes = figure.add_axes((0.12, 0.14, 0.85, 0.82))
+        axes.axhspan(-100 * within, 100 * within, color=SOFT, alpha=0.15, linewidth=0)
+        for i, (band, bins) in enumerate(curves.items()):
+            mag, bias, error = bins.T
+            axes.errorbar(
+                mag + 0.03 * i, 100 * bias, 100 * error, color=class_colour(i), marker="o", markersize=3, label=band
+            )
+        far = 100 * max(2 * within, *(float(np.nanmax(np.abs(bins[:, 1]))) for bins in curves.values()))
+        axes.set(xlabel="magnitude before", ylabel="flux after / before − 1, median, %", ylim=(-1.15 * far, 1.15 * far))
+        axes.legend(loc="upper left", ncols=len(curves))
     return Path(path)
 
 

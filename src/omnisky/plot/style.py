@@ -72,7 +72,7 @@ _SHEET = {
 
 @contextmanager
 def sheet(path: str | Path, width_in: float, height_in: float) -> Iterator[Figure]:
-    """An empty figure in our style; when the block ends well it is written to `path` as a PNG. Raises MissingExtra."""
+    """An empty figure in our style, written when the block ends well: an .svg, else a PNG. Raises MissingExtra."""
     try:
         from matplotlib import style
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -84,7 +84,7 @@ def sheet(path: str | Path, width_in: float, height_in: float) -> Iterator[Figur
         FigureCanvasAgg(figure)
         yield figure
         with atomic(path) as draft:
-            figure.savefig(draft, format="png")
+            figure.savefig(draft, format="svg" if Path(path).suffix == ".svg" else "png")
 
 
 def canvas(figure: Figure) -> Axes:
@@ -160,3 +160,17 @@ def write(axes: Axes, x: float, y: float, text: str, leading: float = 0.19, **lo
 def class_colour(index: int) -> str:
     """One colour a class; past the eighth they come round again, and the name must tell. Negative: not classified."""
     return CLASSES[index % len(CLASSES)] if index >= 0 else SOFT
+
+
+def glow() -> Any:
+    """How many: from few, faint, to many, bright."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("glow", [FAINT, CLASSES[0], "#ffffff"])
+
+
+def ramp() -> Any:
+    """How much: from blue over grey to the accent, ever brighter, as cividis (Nuñez et al. 2018, PLoS ONE 13)."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("ramp", ["#24447a", "#4d6c9e", "#8f8f94", "#d0a45c", "#ffd873"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from omnisky.errors import UnknownModel
-from omnisky.recipes import aion, astroclip, astrodino, astropt, baseline, codec
+from omnisky.recipes import aion, astroclip, astrodino, astropt, baseline, codec, photoz
 from omnisky.train.config import Run
 
 RECIPES: dict[str, Callable[[], Run]] = {
@@ -15,6 +15,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     **baseline.RECIPES,
     **codec.RECIPES,
     **aion.RECIPES,
+    **photoz.RECIPES,
 }
 
 

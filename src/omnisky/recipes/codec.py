@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from omnisky.codec.field import FieldCodecConfig, FieldRows
 from omnisky.codec.image import ImageCodecConfig, Planes
+from omnisky.codec.light_curve import CurveRows, LightCurveCodecConfig
 from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
 from omnisky.train.config import Run
 from omnisky.train.optim import AdamW
@@ -37,14 +38,18 @@ IMAGE_MINI = ImageCodecConfig(hidden_dims=128, num_consecutive=1, multisurvey_pr
 
 
 def codec_image_mini() -> Run:
-    """A small image codec: Legacy Survey images of the mock sky."""
+    """A small image codec: Legacy Survey and HSC images of the mock sky, or those of them that there are."""
     return Run(
         name="codec-image-mini",
         model=IMAGE_MINI,
-        codecs=(Planes(config=IMAGE_MINI),),
-        steps=2000,
-        batch=16,
+        codecs=(
+            Planes(config=IMAGE_MINI, floor=0.02),
+            Planes(config=IMAGE_MINI, floor=0.02, survey="hsc", part="image_hsc", name="planes_hsc"),
+        ),
+        steps=1200,
+        batch=8,
         optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+        judge_every=400,
         workers=1,
     )
 
@@ -80,11 +85,14 @@ SPECTRUM_MINI = SpectrumCodecConfig(
 
 
 def codec_spectrum_mini() -> Run:
-    """A small spectrum codec: DESI spectra of the mock sky."""
+    """A small spectrum codec: DESI and SDSS spectra of the mock sky, or those of them that there are."""
     return Run(
         name="codec-spectrum-mini",
         model=SPECTRUM_MINI,
-        codecs=(GridRows(config=SPECTRUM_MINI),),
+        codecs=(
+            GridRows(config=SPECTRUM_MINI),
+            GridRows(config=SPECTRUM_MINI, part="spectrum_sdss", name="spectrum_sdss"),
+        ),
         steps=2000,
         batch=16,
         optim=AdamW(peak=1e-3, warmup=100, floor=0.01, weight_decay=0.05, betas=(0.9, 0.99)),
@@ -127,6 +135,22 @@ def codec_field_mini() -> Run:
     )
 
 
+# --- light curves ------------------------------------------------------------------------------------------------
+
+
+def codec_light_curve_mini() -> Run:
+    """A codec of light curves, which AION-1 lacks, for those of `omnisky mock --light-curves`."""
+    config = LightCurveCodecConfig()
+    return Run(
+        name="codec-light-curve-mini",
+        model=config,
+        codecs=(CurveRows(config=config),),
+        steps=3000,
+        batch=64,
+        optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+    )
+
+
 RECIPES: dict[str, Callable[[], Run]] = {
     "codec-image": codec_image,
     "codec-image-mini": codec_image_mini,
@@ -134,4 +158,5 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "codec-spectrum-mini": codec_spectrum_mini,
     "codec-field": codec_field,
     "codec-field-mini": codec_field_mini,
+    "codec-light-curve-mini": codec_light_curve_mini,
 }

@@ -38,12 +38,23 @@ class Run:
     batch: int = 64
     """objects per step, over all ranks"""
     accumulate: int = 1
-    """pieces each batch is cut into, one after the other, to save memory; the gradient is that of the whole"""
+    """pieces each batch is cut into, each with draws of its own; a rank works on its share one after the other, which
+    saves memory. The loss is the mean of theirs, or, where objects are compared with each other, that of the whole.
+    So the run is the same on all numbers of ranks that divide it; others cut more finely (`pieces`)"""
     optim: AdamW = field(default_factory=AdamW)
     mean_decay: float = 0.0
     """of the running mean of weights that is saved as the model; 0 saves the weights themselves"""
     precision: str = "bf16"
     """fp32, or bf16 matrix products"""
+    remat: bool = False
+    """recompute activations in the backward pass instead of keeping them"""
+    compile: bool = False
+    """translate each block with torch.compile: minutes at the start, faster steps"""
+    shard: bool = False
+    """weights, gradients and moments in pieces over the ranks (FSDP2), for models that fit no single device"""
+    forgive: int = 0
+    """batches that may be left out because their loss is not finite or their data cannot be read; 0 stops at the
+    first. Each is named in metrics.jsonl"""
     seed: int = 0
     workers: int = 0
     """threads that read ahead"""
@@ -58,6 +69,8 @@ class Run:
                 raise BadValue(name, saw=getattr(self, name), want="1 or more")
         if self.batch % self.accumulate:
             raise BadValue("accumulate", saw=f"{self.batch} / {self.accumulate}", want="a whole number of objects each")
+        if self.forgive < 0:
+            raise BadValue("forgive", saw=self.forgive, want="0 or more")
 
 
 def edit(run: Any, changes: Iterable[str]) -> Any:

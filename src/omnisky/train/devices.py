@@ -6,14 +6,17 @@ import copy
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from omnisky.errors import BadValue
 
@@ -59,12 +62,53 @@ class Place:
         return _Gathered.apply(rows), dist.get_rank() * len(rows)
 
     def average(self, model: nn.Module) -> None:
-        """Gradients become the mean over all ranks. Alone, or where torch.distributed was not set up, nothing."""
+        """Gradients become the mean over all ranks. Alone, or where torch.distributed was not set up, nothing.
+
+        Those of a model in pieces (FSDP2) are the mean already. They travel in parcels of `PARCEL` bytes.
+        """
         if _together():
-            for p in model.parameters():
-                if p.grad is not None:
-                    dist.all_reduce(p.grad)
-                    p.grad.div_(dist.get_world_size())
+            for parcel in _parcels(self._found(model)):
+                flat = torch.cat([grad.flatten() for grad in parcel])
+                dist.all_reduce(flat)
+                flat.div_(dist.get_world_size())
+                pieces = flat.split([grad.numel() for grad in parcel])
+                for grad, mean in zip(parcel, pieces, strict=True):
+                    grad.copy_(mean.view_as(grad))
+
+    def _found(self, model: nn.Module) -> list[Tensor]:
+        """Gradients that any rank has; here 0 where only another one has it."""
+        plain = [p for p in model.parameters() if p.requires_grad and not isinstance(p, DTensor)]
+        has = torch.tensor([p.grad is not None for p in plain], dtype=torch.uint8, device=self.device)
+        if len(has):
+            dist.all_reduce(has, dist.ReduceOp.MAX)
+        for p, somewhere in zip(plain, has.tolist(), strict=True):
+            if somewhere and p.grad is None:
+                p.grad = torch.zeros_like(p)
+        return [p.grad for p in plain if p.grad is not None]
+
+    def mean(self, number: float) -> float:
+        """The mean over all ranks, the same on each."""
+        if not _together():
+            return number
+        total = torch.tensor([number], dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total) / dist.get_world_size()
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so on any rank."""
+        return self.mean(float(here)) > 0
+
+    def all(self, what: Any) -> list[Any]:
+        """What every rank says, by rank. Plain objects: numbers, names."""
+        if not _together():
+            return [what]
+        said: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(said, what)
+        return said
+
+    def mesh(self) -> DeviceMesh:
+        """All ranks in a row. Wants torch.distributed set up: within `joined`."""
+        return init_device_mesh(self.device.type, (self.ranks,))
 
     def autocast(self) -> AbstractContextManager:
         """Matrix products in `precision`, weights and sums in float32."""
@@ -75,6 +119,45 @@ class Place:
 
 def _together() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+PARCEL = 1 << 26
+"""bytes of gradients that travel at once: large enough to hide the start of a message, small beside a model"""
+
+
+def _parcels(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """In their order, each of one dtype and of about PARCEL bytes."""
+    parcel: list[Tensor] = []
+    for grad in gradients:
+        if parcel and (sum(g.nbytes for g in parcel) + grad.nbytes > PARCEL or grad.dtype != parcel[0].dtype):
+            yield parcel
+            parcel = []
+        parcel.append(grad)
+    if parcel:
+        yield parcel
+
+
+PATIENCE = timedelta(hours=2)
+"""how long ranks wait for one that makes or writes something for all; torchrun ends those whose partner died at once"""
+
+
+@contextmanager
+def joined(place: Place) -> Iterator[None]:
+    """The ranks that torchrun started talk to each other inside. Alone, or where they talk already, nothing."""
+    if place.ranks == 1 or _together():
+        yield
+        return
+    backend = "nccl" if place.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device, or the machine, saying that a tensor does not fit."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 class _Gathered(torch.autograd.Function):
@@ -102,6 +185,8 @@ def here(precision: str = "fp32") -> Place:
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return Place(device, rank, ranks, precision)
 
 

@@ -36,7 +36,7 @@ from omnisky.observe.loader import Source
 from omnisky.observe.types import Observation
 from omnisky.storage import atomic
 from omnisky.train.config import Run
-from omnisky.train.devices import Place, here
+from omnisky.train.devices import Place, here, joined
 from omnisky.train.loop import Progress, train
 
 PARTS = ("image", "spectrum")
@@ -62,16 +62,32 @@ def align(
     """
     folder = Path(folder)
     model = run.model.build(run.seed)
+    if run.shard:
+        raise BadValue("shard", saw=True, want="False: heads are small, and their towers stand still")
     if not isinstance(model, Pairs):
         raise BadValue(run.name, saw=type(model).__name__, want="a run of ContrastiveConfig")
     fit(model, towers)
     model.codecs = run.codecs
-    states = keep_states(model, source, keep or folder / "states", precision=run.precision)
+    place, kept = here(run.precision), keep or folder / "states"
+    with joined(place):
+        return _align(run, folder, source, model, place, kept, watch)
+
+
+def _align(
+    run: Run, folder: Path, source: Observation | Source, model: Pairs, place: Place, keep: Path, watch: Any
+) -> nn.Module:
+    """The states are made by one rank, and read by all."""
+    if place.rank == 0:
+        keep_states(model, source, keep, precision=run.precision)
+    place.all(None)
+    states = keep_states(model, source, keep, precision=run.precision)
     cached = replace(run, codecs=(*run.codecs, *stored_codecs(model)))
     live = tuple(part for part in PARTS if part not in standing(model))
     trained = train(cached, folder, source=Beside(states, source, live) if live else states, start=model, watch=watch)
     trained.codecs = run.codecs  # those of the kept states have no meaning elsewhere
-    store.save(trained, folder / "model")
+    if place.rank == 0:
+        store.save(trained, folder / "model")
+    place.all(None)
     return trained
 
 

@@ -4,16 +4,16 @@ A run lives in a folder:
 
     run.json            the Run, to compare with on resume
     metrics.jsonl       one line a step (loss, rate, norm), one a judgement (held_out)
-    last/               the newest checkpoint: state.safetensors, state.json
+    last/               the newest checkpoint (`train.checkpoint`)
     model/              the finished model, for omnisky.load
 
-Killed at any moment, the same call goes on from `last/` and ends with the same bits: weights, optimiser and the place
-in the data are there, and all random draws of step k (dropout too) come from (seed, k) alone.
+torchrun starts it on several ranks, which share every batch and write one folder that all of them see. Killed at any
+moment, the same call goes on from `last/` and ends with the same bits: weights, optimiser and the place in the data are
+there, and all random draws of piece p of step k (dropout too) come from (seed, k, p) alone.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -24,19 +24,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from omnisky.codec.tokens import Tokens, encode_all
-from omnisky.errors import BadValue, CorruptFile, NonFiniteLoss, ResumeMismatch, StorageError
+from omnisky.codec.token_shards import are_token_shards, read_shards
+from omnisky.codec.tokens import encode_all
+from omnisky.errors import BadValue
 from omnisky.model import store
-from omnisky.observe.loader import Bookmark, Chosen, Loader, Ordered, Source
+from omnisky.model.transformer import Block, Stack
+from omnisky.observe.loader import Chosen, Loader, Ordered, Source
 from omnisky.observe.match import Places
 from omnisky.observe.read import read
 from omnisky.observe.shards import Shards, is_shards
 from omnisky.observe.sky import held_out
 from omnisky.observe.types import Observation
-from omnisky.storage import atomic, recover
+from omnisky.train import checkpoint, sharding
 from omnisky.train.config import Run
-from omnisky.train.devices import Place, here
+from omnisky.train.devices import Place, here, joined
+from omnisky.train.faults import Unfit, demand_finite, encoded, leave_out
+from omnisky.train.gradient import gradient
 from omnisky.train.optim import MeanWeights
+from omnisky.train.tokens import codecs_beside
 
 JUDGED = 1024
 """held-out objects that a validation loss is the mean of, at most"""
@@ -68,8 +73,20 @@ class Learner:
     loader: Loader
     judged: Observation | None
     place: Place
+    pieces: int = 1
+    """a batch is cut into, over all ranks"""
     step: int = 0
+    forgiven: int = 0
+    """batches left out"""
     metrics: list[dict] = field(default_factory=list)
+
+    def cut(self, least: int) -> None:
+        """Into as many pieces, or as few more as the ranks can share equally. Raises BadValue."""
+        batch, ranks = self.run.batch, self.place.ranks
+        fits = [n for n in range(least, batch + 1) if n % ranks == 0 and batch % n == 0]
+        if not fits:
+            raise BadValue("pieces", saw=f"{batch} objects, {least} pieces, {ranks} ranks", want="equal shares")
+        self.pieces = fits[0]
 
 
 def train(
@@ -78,40 +95,50 @@ def train(
     source: Source | None = None,
     start: nn.Module | None = None,
     watch: Callable[[Progress], None] | None = None,
+    judged: Observation | None = None,
 ) -> nn.Module:
     """Train, or go on training, and return the model in eval mode; it is also saved as `folder`/model.
 
-    `source` replaces `run.data`; `start` gives the weights to begin with. Raises
-    ResumeMismatch when the folder holds another run, NonFiniteLoss, StorageError.
+    `source` replaces `run.data`; `start` gives the weights to begin with; `judged` are the objects of the validation
+    loss, instead of `run.held_out` of the source. Of several ranks the first one watches; with `run.shard` each gets
+    back its pieces of the model. Raises ResumeMismatch when the folder holds another run,
+    NonFiniteLoss and ObservationError (naming the batch), OutOfMemory, StorageError.
     """
-    folder = Path(folder)
-    learner = _begin(run, folder, source, start)
-    for seen in _until(run.steps, learner):
-        progress = _step(learner, seen)
-        if watch is not None:
-            watch(progress)
-        if learner.step % run.save_every == 0 or learner.step == run.steps:
-            _save(learner, folder)
-    if learner.mean is not None:
-        learner.model.load_state_dict(learner.mean.mean, strict=False)
-    store.save(learner.model, folder / "model")
+    folder, place = Path(folder), here(run.precision)
+    with joined(place):
+        learner = _begin(run, folder, source, start, place)
+        learner.judged = learner.judged if judged is None else judged
+        for seen in _until(run.steps, learner):
+            progress = _step(learner, seen)
+            if progress is None:
+                continue
+            if watch is not None and place.rank == 0:
+                watch(progress)
+            if learner.step % run.save_every == 0 or learner.step == run.steps:
+                checkpoint.save(learner, folder)
+        if learner.mean is not None:
+            learner.model.load_state_dict(learner.mean.mean, strict=False)
+        _finish(learner, folder)
     return learner.model.eval()
 
 
-def _begin(run: Run, folder: Path, source: Source | None, start: nn.Module | None) -> Learner:
+def _finish(learner: Learner, folder: Path) -> None:
+    model: nn.Module | None = learner.model
+    if learner.run.shard:
+        model = sharding.put_together(learner.model, learner.run.model, learner.place)
+    if model is not None and learner.place.rank == 0:
+        if learner.run.data and are_token_shards(Path(learner.run.data).expanduser()):
+            made_by = codecs_beside(learner.run.data, [codec.name for codec in learner.run.codecs])
+            model.codecs = made_by or learner.run.codecs  # so that the model reads observations, not ids alone
+        store.save(model, folder / "model")
+    learner.place.all(None)  # it is there for every rank
+
+
+def _begin(run: Run, folder: Path, source: Source | None, start: nn.Module | None, place: Place) -> Learner:
     if source is None and not run.data:
         raise BadValue("no data", want="data=PATH, or source=observations", hint=f"omnisky train {run.name} data=…")
     learnt, judged = _sides(_opened(run) if source is None else source, run.held_out)
-    place = here(run.precision)
-    model = run.model.build(run.seed).to(place.device)
-    model.codecs = run.codecs
-    if hasattr(model, "gather"):
-        model.gather = place.gather  # a contrast is among the objects of all ranks
-    if start is None and getattr(model, "standing", False):
-        hint = "train.frozen.align(run, folder, source, towers), or start="
-        raise BadValue(f"{run.name}: its backbones would stand still at a random start", want="trained ones", hint=hint)
-    if start is not None:
-        store.fill(model, start.state_dict(), "the model to start from")
+    model = _build(run, start, place)
     loader = Loader(
         learnt,
         run.batch,
@@ -123,12 +150,41 @@ def _begin(run: Run, folder: Path, source: Source | None, start: nn.Module | Non
     )
     mean = MeanWeights(model, run.mean_decay) if run.mean_decay else None
     learner = Learner(run, model, run.optim.build(model), mean, loader, judged, place)
-    _resume(learner, folder)
+    learner.cut(math.lcm(run.accumulate, place.ranks))
+    checkpoint.resume(learner, folder)
     return learner
 
 
+def _build(run: Run, start: nn.Module | None, place: Place) -> nn.Module:
+    """The model at its start, where and how it will learn. Raises BadValue, UnknownLayout."""
+    if run.shard and place.ranks > 1:
+        model = sharding.build_in_pieces(run.model, run.seed, place)
+    else:
+        model = run.model.build(run.seed).to(place.device)
+    model.codecs = run.codecs
+    if start is None and getattr(model, "standing", False):
+        hint = "train.frozen.align(run, folder, source, towers), or start="
+        raise BadValue(f"{run.name}: its backbones would stand still at a random start", want="trained ones", hint=hint)
+    if start is not None:
+        own = model.state_dict()
+        given = {name: sharding.like(t, own[name]) if name in own else t for name, t in start.state_dict().items()}
+        store.fill(model, given, "the model to start from")
+    for module in model.modules():
+        if hasattr(module, "gather"):
+            module.gather = place.gather  # a contrast, a centre: among the objects of all ranks
+        if isinstance(module, Stack):
+            module.remat = module.remat or run.remat
+        if isinstance(module, Block) and run.compile:
+            module.compile()
+    return model
+
+
 def _opened(run: Run) -> Source:
-    """Shards stay on disk and may be larger than memory; of them, only parts that a codec reads are ever read."""
+    """Shards stay on disk and may be larger than memory; of them, only parts that a codec reads are ever read. Shards
+    of token ids, two bytes a token, are held in memory.
+    """
+    if are_token_shards(Path(run.data).expanduser()):
+        return read_shards(Path(run.data).expanduser(), names=[codec.name for codec in run.codecs])
     if is_shards(Path(run.data).expanduser()):
         return Shards(run.data, parts=sorted({codec.part for codec in run.codecs}))
     return read(run.data)
@@ -154,24 +210,19 @@ def _until(steps: int, learner: Learner) -> Iterator[Observation]:
                 return
 
 
-def _step(learner: Learner, seen: Observation) -> Progress:
-    """One step: the gradient of the whole batch, clipped, applied."""
+def _step(learner: Learner, seen: Observation) -> Progress | None:
+    """One step: the gradient of the whole batch, clipped, applied. None for a batch that was left out."""
     run, start = learner.run, time.perf_counter()
     learner.model.train()
     rate = run.optim.steer(learner.optimiser, learner.step + 1, run.steps)
-    seed = run.seed * 1_000_003 + learner.step
-    with learner.place.drawing(seed):
-        draw = torch.Generator().manual_seed(seed)
-        loss = _accumulate(learner, encode_all(run.codecs, seen).to(learner.place.device), draw)
-    learner.place.average(learner.model)
-    norm = run.optim.shorten(learner.model)
-    if not math.isfinite(loss + norm):  # a finite loss may have a gradient that is not
-        raise NonFiniteLoss(
-            f"step {learner.step + 1}",
-            saw=f"loss {loss}, gradient {norm}",
-            want="finite numbers",
-            hint="a lower optim.peak, or look for broken inputs; last/ is whole",
-        )
+    try:
+        loss = gradient(learner, encoded(learner, seen))
+        learner.place.average(learner.model)
+        norm = run.optim.shorten(learner.model)
+        demand_finite(learner, seen, loss, norm)
+    except Unfit as unfit:
+        leave_out(learner, unfit)
+        return None
     learner.optimiser.step()
     learner.optimiser.zero_grad(set_to_none=True)
     learner.step += 1
@@ -187,18 +238,6 @@ def _step(learner: Learner, seen: Observation) -> Progress:
     return Progress(learner.step, run.steps, loss, rate, norm, speed, judgement)
 
 
-def _accumulate(learner: Learner, tokens: Tokens, draw: torch.Generator) -> float:
-    """Gradients of the mean loss, piece by piece; the pieces are equally large, so the mean of means is the mean."""
-    pieces, total = learner.run.accumulate, 0.0
-    rows = tokens.objects // pieces
-    for i in range(pieces):
-        with learner.place.autocast():
-            loss = learner.model.loss(tokens.take(slice(i * rows, (i + 1) * rows)), draw)
-        (loss / pieces).backward()
-        total += float(loss.detach()) / pieces
-    return total
-
-
 @torch.no_grad()
 def _judge(learner: Learner) -> float | None:
     """The mean loss on held-out objects, with the same random draws every time."""
@@ -212,109 +251,8 @@ def _judge(learner: Learner) -> float | None:
         with learner.place.autocast():
             loss = learner.model.loss(encode_all(learner.run.codecs, seen).to(learner.place.device), draw)
         total += float(loss) * len(seen)
+    sharding.let_go(learner.model)
     return total / len(learner.judged)
-
-
-def _save(learner: Learner, folder: Path) -> None:
-    tensors = {f"model/{name}": t for name, t in learner.model.state_dict().items()}
-    for i, state in learner.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{i}/{name}": t for name, t in state.items()}
-    if learner.mean is not None:
-        tensors |= {f"mean/{name}": t for name, t in learner.mean.mean.items()}
-    state = {"step": learner.step, "bookmark": learner.loader.bookmark.state()}
-    _log(learner, folder / "metrics.jsonl")
-    with atomic(folder / "last") as draft:
-        draft.mkdir()
-        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        store.write_weights(tensors, draft / "state.safetensors")
-        (draft / "state.json").write_text(json.dumps(state))
-
-
-def _log(learner: Learner, file: Path) -> None:
-    """Append what was measured: before `last/` moves on, so that no line is ever missing. Raises StorageError."""
-    try:
-        with open(file, "a") as log:
-            log.writelines(json.dumps(line) + "\n" for line in learner.metrics)
-    except OSError as error:
-        raise StorageError(f"could not write {file}", saw=str(error), hint="another disk, or make room") from error
-    learner.metrics.clear()
-
-
-def _resume(learner: Learner, folder: Path) -> None:
-    """Go on from `last/`, if there is one, and cut the metrics back to it."""
-    asked = json.dumps(_identity(learner.run), sort_keys=True, indent=1)
-    for name in ("last", "model", "run.json", "metrics.jsonl"):
-        recover(folder / name)
-    if not (folder / "last").is_dir():
-        (folder / "metrics.jsonl").unlink(missing_ok=True)  # killed before its first checkpoint
-        with atomic(folder / "run.json") as draft:
-            draft.write_text(asked)
-        return
-    _demand_same(folder, asked)
-    try:
-        state = json.loads((folder / "last" / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CorruptFile(f"{folder}/last/state.json: {error}", hint="start in a new folder") from error
-    tensors = store.read_weights(folder / "last" / "state.safetensors")
-    store.fill(learner.model, _under("model/", tensors), folder / "last")
-    if learner.mean is not None:
-        learner.mean.mean = _under("mean/", tensors)
-    _fill_optimiser(learner.optimiser, _under("optimiser/", tensors))
-    learner.step = state["step"]
-    learner.loader.bookmark = Bookmark(**state["bookmark"])
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= learner.step]
-    with atomic(folder / "metrics.jsonl") as draft:
-        draft.write_text("".join(whole))
-
-
-def _fill_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    packed = optimiser.state_dict()
-    packed["state"] = {}
-    for key, tensor in tensors.items():
-        i, name = key.split("/")
-        packed["state"].setdefault(int(i), {})[name] = tensor
-    optimiser.load_state_dict(packed)
-    for (
-        p,
-        state,
-    ) in optimiser.state.items():  # fused steps go by memory, so channels last of one is channels last of all
-        state.update({name: torch.empty_like(p).copy_(t) for name, t in state.items() if t.shape == p.shape})
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _identity(run: Run) -> dict:
-    """What must not change between a run and its resumption: all but where the data lie and how often to look.
-
-    How long it is counts too: the learning rate of every step depends on it.
-    """
-    free = ("data", "workers", "judge_every", "save_every", "augment", "optim", "model", "codecs")
-    plain = {name: value for name, value in vars(run).items() if name not in free}
-    return plain | {
-        "augment": getattr(run.augment, "__name__", None),
-        "optim": vars(run.optim) | {"betas": list(run.optim.betas)},
-        "model": store.pack(run.model),
-        "codecs": store.pack(run.codecs),
-    }
-
-
-def _demand_same(folder: Path, asked: str) -> None:
-    try:
-        before = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CorruptFile(f"{folder}/run.json: {error}", hint="start in a new folder") from error
-    now = json.loads(asked)
-    other = [name for name in now if now[name] != before.get(name)]
-    if other:
-        raise ResumeMismatch(
-            f"{folder} holds another run",
-            saw=", ".join(f"{name}={now[name]}" for name in other),
-            want=", ".join(f"{name}={before.get(name)}" for name in other),
-            hint="another folder (out=…), or the same settings",
-        )
 
 
 __all__ = ["Progress", "Source", "train"]

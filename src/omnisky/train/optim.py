@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from omnisky.errors import BadValue
 
@@ -51,7 +52,7 @@ class AdamW:
 
     def shorten(self, model: nn.Module) -> float:
         """Clip the gradient; returns its norm before."""
-        return float(nn.utils.clip_grad_norm_(model.parameters(), self.clip or math.inf))
+        return float(_clip(model, self.clip))
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """Two groups, in the order of the model's parameters: decayed and not."""
@@ -110,8 +111,7 @@ class LayerwiseAdamW(AdamW):
 
     def shorten(self, model: nn.Module) -> float:
         """Clip the gradient of each part by itself; returns the norm of all, before."""
-        norms = [nn.utils.clip_grad_norm_(part.parameters(), self.clip or math.inf) for part in _layered(model).parts]
-        return float(torch.stack(norms).norm())
+        return float(torch.stack([_clip(part, self.clip) for part in _layered(model).parts]).norm())
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """A group for each layer's decayed parameters and one for its others. Raises BadValue."""
@@ -128,6 +128,11 @@ class LayerwiseAdamW(AdamW):
             for (share, decays, last), params in groups.items()
         ]
         return torch.optim.AdamW(listed, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+
+
+def _clip(model: nn.Module, most: float) -> torch.Tensor:
+    norm = nn.utils.clip_grad_norm_(model.parameters(), most or math.inf)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def cosine(start: float, end: float, step: int, steps: int) -> float:

@@ -57,26 +57,32 @@ def write_pairs(
 
     Raises MissingExtra, BadValue, StorageError.
     """
-    if workers < 1:
-        raise BadValue("workers", saw=workers, want="1 or more")
     needs_speclite()
     needs_galsim()
     sky = MockSky(objects=objects, population=population)
     told = (f"mock sky, seed {population.seed}, r < {population.faintest_r_mag}, {objects} objects",)
-    with _Ahead(sky, workers, watch) as pieces:
+    with Ahead(sky, workers, watch) as pieces:
         return write_shards(pieces, folder, sources=told)
 
 
-class _Ahead(Sequence[Observation]):
+class Ahead(Sequence[Observation]):
     """The pieces of a sky, made in other processes, a few before they are asked for."""
 
-    def __init__(self, sky: MockSky, workers: int, watch: Callable[[int, int], None] | None) -> None:
-        self.sky, self.workers, self.watch = sky, workers, watch
+    def __init__(
+        self,
+        sky: MockSky,
+        workers: int,
+        watch: Callable[[int, int], None] | None,
+        cut: Callable[[Observation], Observation] = trimmed,
+    ) -> None:
+        if workers < 1:
+            raise BadValue("workers", saw=workers, want="1 or more")
+        self.sky, self.workers, self.watch, self.cut = sky, workers, watch, cut
         self.starts = range(0, len(sky), _AT_ONCE)
         self.jobs: dict[int, Future[Observation]] = {}
         self.pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> _Ahead:
+    def __enter__(self) -> Ahead:
         return self
 
     def __exit__(
@@ -100,12 +106,12 @@ class _Ahead(Sequence[Observation]):
             self.pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
         for j in range(i, min(i + 2 * self.workers, len(self))):
             if j not in self.jobs:
-                self.jobs[j] = self.pool.submit(_make, self.sky, self.starts[j])
+                self.jobs[j] = self.pool.submit(_make, self.sky, self.starts[j], self.cut)
         piece = self.jobs.pop(i).result()
         if self.watch is not None:
             self.watch(min(self.starts[i] + _AT_ONCE, len(self.sky)), len(self.sky))
         return piece
 
 
-def _make(sky: MockSky, start: int) -> Observation:
-    return trimmed(sky.take(slice(start, min(start + _AT_ONCE, len(sky)))))
+def _make(sky: MockSky, start: int, cut: Callable[[Observation], Observation]) -> Observation:
+    return cut(sky.take(slice(start, min(start + _AT_ONCE, len(sky)))))

@@ -1,4 +1,4 @@
-"""Observations → Embeddings: one vector per object, signed by what made it, on disk as catalogue columns."""
+"""One vector per object, signed by what made it, on disk as catalogue columns; and the states of all tokens."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch import nn
 from omnisky.codec.tokens import encode_all
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.model import store
+from omnisky.observe.hats import Hats
 from omnisky.observe.loader import Source, turned
 from omnisky.observe.types import Image, Observation
 from omnisky.storage import atomic
@@ -81,9 +82,15 @@ class Embedding:
 
     @classmethod
     def load(cls, path: str | Path) -> Embedding:
-        """What `save` wrote. Raises CorruptFile, naming it."""
+        """What `save` wrote, or `embed_hats`: a catalogue's objects come partition by partition, all into memory.
+
+        Raises CorruptFile, naming it; also for a catalogue that was begun and not finished.
+        """
+        if Path(path).is_dir() and not (Path(path) / "hats.properties").exists():
+            raise CorruptFile(str(path), saw="no hats.properties", want="a finished catalogue", hint="embed it again")
+        files = [file.open() for file in Hats(path).files] if Path(path).is_dir() else [path]
         try:
-            return cls.of(pq.read_table(path))
+            return cls.of(pa.concat_tables([pq.ParquetFile(file).read() for file in files]))
         except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
             raise CorruptFile(f"{path}: {error}", want="a Parquet file of omnisky embed") from error
 

@@ -1,0 +1,133 @@
+"""The rows of results.jsonl as a page of tables: `python -m benchmarks --page docs/speed.md`.
+
+Every number on the page is in a row, or is one divided by another. Of each comparison the newest quiet row counts; a
+newer one that was disturbed, or one that never was quiet, is shown apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+QUIET = 0.1
+"""processors that others may keep busy before a measurement is called disturbed"""
+TITLES = {
+    "astropt": ("AstroPT", "against `astropt`; images of 256 patches; embedding, a training step, generating"),
+    "pairs": ("AstroCLIP, SpecFormer, AstroDINO", "against a plain statement of the same networks in PyTorch"),
+    "augment": ("AstroDINO's augmentations", "against the same in NumPy"),
+    "aion": ("AION-1", "against `polymathic-aion`"),
+    "codecs": ("Codecs", "against `polymathic-aion`"),
+    "crossmatch": ("Cross-match", "within 1″; answers are the same row by row"),
+    "loading": ("Loading", "objects of 4 × 160 × 160 pixels and a spectrum of 7,781; files in the page cache"),
+    "catalogue": ("Embedding a catalogue", "one process against the bare model, a Dask cluster against one process"),
+}
+"""group → its heading, and what it is measured against"""
+HEAD = """# Speed
+
+Written by `python -m benchmarks --page docs/speed.md` from `benchmarks/results.jsonl`, a row a comparison; a test keeps
+the two equal. Both sides work by turns on one machine and must give the same answer, or there is no row. A ratio is the
+median over pairs of runs, between the smallest and the largest of them. *Of GFLOP/s*: what share ours reaches of the
+roof, the best rate of matrix products measured in the same run and precision. *Own memory*: the most that each process
+had above the page cache, ours and theirs. *A million*: how long ours takes for so many.
+"""
+QUIET_SAID = f"Other programs kept less than {QUIET:g} of a processor busy."
+COLUMNS = ("comparison", "ours", "theirs", "ratio", "runs", "of GFLOP/s", "own memory, MB", "a million, ours")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, oldest first."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return sorted(rows, key=lambda row: row["date"])
+
+
+def quiet(row: Mapping[str, Any]) -> bool:
+    return row["others_cpus"] <= QUIET
+
+
+def page(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The page. Groups come in the order of `TITLES`, then others; comparisons in the order of their first row."""
+    best: dict[str, Mapping[str, Any]] = {}
+    newest: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        newest[row["name"]] = row
+        if quiet(row):
+            best[row["name"]] = row
+    disturbed = [row for name, row in newest.items() if not quiet(row)]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for name, row in newest.items():
+        groups.setdefault(name.partition("/")[0], []).append(best.get(name, row))
+    text = [HEAD]
+    for group in sorted(groups, key=lambda one: ([*TITLES, one].index(one), one)):
+        text.append(_section(group, [row for row in groups[group] if quiet(row)]))
+    text = [one for one in text if one]
+    if disturbed:
+        text.append(
+            f"## Disturbed\n\nOther programs kept more than {QUIET:g} of a processor busy: times are too long, and "
+            "ratios less sure. These rows are newer than those above, or there is no quiet one.\n\n"
+            + _table(disturbed, ("others",))
+            + "\n"
+            + _where(disturbed)
+        )
+    return "\n".join(text)
+
+
+def _section(group: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    title, about = TITLES.get(group, (group, ""))
+    about = f"{about[:1].upper()}{about[1:]}. " if about else ""
+    return f"## {title}\n\n{about}{QUIET_SAID}\n\n{_table(rows)}\n{_where(rows)}"
+
+
+def _table(rows: Sequence[Mapping[str, Any]], more: tuple[str, ...] = ()) -> str:
+    lines = [[*COLUMNS, *more], ["---"] * (len(COLUMNS) + len(more))]
+    lines += [[*_cells(row), *(f"{row[f'{one}_cpus']:.2f}" for one in more)] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    spread = f"{_short(row['ratio_min'])}–{_short(row['ratio_max'])}"
+    roof = f"{row['roofline_share']:.0%} of {row['roof_gflops']:,.0f}" if row.get("roof_gflops") else "–"
+    memory = ", ".join(f"{one:.0f}" for one in row["own_mb"]) if row.get("own_mb") else "–"
+    name = row["name"].partition("/")[2]
+    ours = f"{_short(row['ours'])} {row['unit']}"
+    return [
+        *(name, ours, _short(row["theirs"]), f"**{_short(row['ratio'])}×** ({spread})", str(row["repeats"])),
+        *(roof, memory, _time(1e6 / row["ours"])),
+    ]
+
+
+def _where(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each set of circumstances that rows share."""
+    told: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        versions = ", ".join(f"{name} {one}" for name, one in row["versions"].items())
+        told.setdefault((row["date"][:10], row["machine"], versions), []).append(row)
+    lines = []
+    for (date, machine, versions), those in told.items():
+        which = "all" if len(told) == 1 else ", ".join(row["name"].partition("/")[2] for row in those)
+        lines.append(f"- {which}: {date}, {machine}; {versions}; `{_command(those)}`")
+    return "\n".join(lines) + "\n"
+
+
+def _command(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The one that all share, with the names of all, or of their group."""
+    if len(rows) == 1:
+        return rows[0]["command"]
+    start = rows[0]["command"].removesuffix(rows[0]["name"])
+    groups = dict.fromkeys(f"{row['name'].partition('/')[0]}/" for row in rows)
+    return start + " ".join(groups)
+
+
+def _short(value: float) -> str:
+    """Three figures or so."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _time(seconds: float) -> str:
+    for limit, unit, size in ((60, "s", 1), (3600, "min", 60), (48 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{_short(seconds / size)} {unit}"
+    return f"{_short(seconds / 86400)} d"

@@ -1,0 +1,222 @@
+"""Break things on purpose and see what survives: kills at random moments, a full disk, torn files, poison, no memory.
+
+    python dev/faults.py [--times 5] > docs/faults.md
+
+Every line is a fault done to a real call, called again afterwards, its result compared bit by bit with that of a call
+nobody disturbed. Kills are SIGKILL; the full disk is the kernel's limit on the size of a file; only the lack of memory
+is injected.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from omnisky.codec.patch import RasterPatches
+from omnisky.codec.stretch import Linear
+from omnisky.embed import embed_file
+from omnisky.errors import OmniskyError
+from omnisky.model.autoregressive import Autoregressive, AutoregressiveConfig
+from omnisky.model.junction import Modality
+from omnisky.model.transformer import CoreConfig
+from omnisky.observe.shards import write_shards
+from omnisky.observe.types import Image, Observation
+from omnisky.train.config import Run
+from omnisky.train.loop import train
+from omnisky.train.optim import AdamW
+
+BANDS = ("red", "green", "blue")
+CODEC = RasterPatches(patch_size=4, bands=BANDS, stretch=Linear(centre=(40.0,), scale=(60.0,)))
+MODEL = AutoregressiveConfig(
+    core=CoreConfig(width=16, depth=2, heads=2, dropout=0.1),
+    modalities=(Modality(name="images", width=48),),
+    context=16,
+    tokeniser="affine",
+)
+RUN = Run(
+    name="faults",
+    model=MODEL,
+    codecs=(CODEC,),
+    held_out=0.0,
+    steps=60,
+    batch=16,
+    optim=AdamW(peak=1e-2, warmup=3),
+    mean_decay=0.9,
+    precision="fp32",
+    judge_every=60,
+    save_every=2,
+)
+
+
+def sky(n: int = 256) -> Observation:
+    """Noise, a picture each."""
+    flux = np.random.default_rng(0).integers(0, 255, (n, 3, 16, 16)).astype(np.float32)
+    return Observation.of([f"made-{i}" for i in range(n)], image=Image(flux=flux, bands=BANDS, unit="display"))
+
+
+SKY = sky()
+
+
+def learn(folder: Path, seen: Observation = SKY, **changes: object) -> None:
+    train(replace(RUN, **changes), folder, seen)
+
+
+def embed(folder: Path) -> None:
+    model = MODEL.build(0).eval()
+    model.codecs = (CODEC,)
+    embed_file(model, SKY, folder / "embeddings.parquet", batch=4, part_size=16)
+
+
+def write(folder: Path) -> None:
+    write_shards(SKY, folder / "shards", shard_bytes=100_000)
+
+
+def child(work: Callable[[Path], None], folder: Path, limit: int = 0) -> multiprocessing.Process:
+    """`work` in a process of its own, in which no file may be larger than `limit` bytes."""
+
+    def inside() -> None:
+        torch.set_num_threads(1)
+        if limit:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            work(folder)
+        except OmniskyError as error:
+            (folder.parent / "said").write_text(f"{type(error).__name__}: {error}"[:200])
+            sys.exit(2)
+
+    process = multiprocessing.get_context("fork").Process(target=inside)
+    process.start()
+    return process
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def demand(wanted: bool, what: str) -> str:
+    if not wanted:
+        raise SystemExit(f"did NOT survive: {what}")
+    return what
+
+
+def killed(work: Callable[[Path], None], place: Path, times: int) -> str:
+    """Killed at random moments of its time, up to three times in a row; then left alone."""
+    chance, whole = np.random.default_rng(1), place / "whole"
+    start = time.perf_counter()
+    child(work, whole).join()
+    seconds, deaths = time.perf_counter() - start, 0
+    for i in range(times):
+        folder = place / f"killed-{i}"
+        for _ in range(3):
+            process = child(work, folder)
+            process.join(chance.uniform(0, seconds))
+            deaths += process.is_alive()
+            process.kill()
+            process.join()
+        child(work, folder).join()
+        demand(content(folder) == content(whole), f"{folder}: other files than undisturbed")
+        shutil.rmtree(folder)
+    return f"{deaths} kills in {times} runs: all files the same to the byte, none left over"
+
+
+def full(work: Callable[[Path], None], place: Path, limit: int) -> str:
+    """Once the disk takes nothing more, and then again with room."""
+    child(work, place / "whole").join()
+    process = child(work, place / "full", limit)
+    process.join()
+    said = (place / "said").read_text() if (place / "said").exists() else f"exit code {process.exitcode}"
+    demand(said.startswith("StorageError"), f"a full disk: {said}")
+    child(work, place / "full").join()
+    demand(content(place / "full") == content(place / "whole"), "a full disk: other files afterwards")
+    return "StorageError; with room again: all files the same to the byte"
+
+
+def poisoned(place: Path, value: float) -> str:
+    flux = SKY["image"].flux.copy()
+    flux[7, 0, 0, 0] = value
+    seen = SKY | {"image": replace(SKY["image"], flux=flux)}
+    try:
+        learn(place / "run", seen)
+    except OmniskyError as error:
+        demand("object made-7" in str(error), f"names the object: {error}")
+        learn(place / "again", seen, forgive=4)
+        return f"{type(error).__name__} names batch and object; with forgive=4 it is left out and the run ends"
+    return demand(False, "poison was learnt from")
+
+
+def crowded(place: Path) -> str:
+    learns = Autoregressive.loss
+
+    def loss(self, tokens, generator=None):
+        if self.training and tokens.objects > 4:
+            raise torch.OutOfMemoryError("injected")
+        return learns(self, tokens, generator)
+
+    learn(place / "cut", accumulate=4)
+    Autoregressive.loss = loss
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            learn(place / "crowded", accumulate=1)
+    finally:
+        Autoregressive.loss = learns
+    demand(len(said) == 2, "one warning a halving")
+    weights = [(place / name / "model/model.safetensors").read_bytes() for name in ("cut", "crowded")]
+    demand(weights[0] == weights[1], "as accumulate=4")
+    return "16 → 8 → 4 objects at a time, a warning each; weights the same to the bit as with accumulate=4"
+
+
+def torn(place: Path, file: str) -> str:
+    learn(place / "run", steps=4)
+    whole = (place / "run" / file).read_bytes()
+    (place / "run" / file).write_bytes(whole[: len(whole) // 2])
+    try:
+        learn(place / "run", steps=4)
+    except OmniskyError as error:
+        demand(file in str(error), f"names the file: {error}")
+        return f"{type(error).__name__} names the file"
+    return demand(False, f"half of {file} was read")
+
+
+def faults(times: int) -> dict[str, Callable[[Path], str]]:
+    return {
+        "kill -9 at a random moment of train": lambda place: killed(learn, place, times),
+        "kill -9 at a random moment of embed": lambda place: killed(embed, place, times),
+        "kill -9 at a random moment of write": lambda place: killed(write, place, times),
+        "disk full while a checkpoint is written": lambda place: full(learn, place, 20_000),
+        "disk full while embeddings are written": lambda place: full(embed, place, 1_000),
+        "disk full while shards are written": lambda place: full(write, place, 20_000),
+        "a loss that is not finite (flux of 1e30)": lambda place: poisoned(place, 1e30),
+        "NaN in a picture": lambda place: poisoned(place, float("nan")),
+        "a batch that does not fit into memory": crowded,
+        "half a checkpoint": lambda place: torn(place, "last/state.safetensors"),
+        "half a state.json": lambda place: torn(place, "last/state.json"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=5)
+    times = parser.parse_args().times
+    torch.set_num_threads(1)
+    print("# Faults\n\nWritten by `python dev/faults.py`, which stops at the first thing that does not survive.\n")
+    print("| fault | what survived |\n|---|---|")
+    for name, inject in faults(times).items():
+        with tempfile.TemporaryDirectory() as scratch:
+            print(f"| {name} | {inject(Path(scratch))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""How good posteriors of a number are: sharp, honest, and what a temperature fitted on validation objects changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from omnisky.adapt.score import Score, bootstrap
+from omnisky.errors import ShapeMismatch
+from omnisky.generate import Posterior
+
+TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 81))
+"""that are tried"""
+_FLOOR = 1e-12
+
+
+def tempered(found: Posterior, temperature: float) -> Posterior:
+    """The same with logits divided by a temperature: below 1 is sharper, above 1 wider."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(found.chance) / temperature
+    chance = np.exp(logits - logits.max(1, keepdims=True))
+    return Posterior(chance / chance.sum(1, keepdims=True), found.edges, found.name, found.unit)
+
+
+def surprise(found: Posterior, truth: Float[np.ndarray, " object"]) -> Float[np.ndarray, " object"]:
+    """−ln of the density at the truth."""
+    if len(found) != len(truth):
+        raise ShapeMismatch(saw=f"{len(found)} posteriors, {len(truth)} truths", want="as many")
+    at = np.clip(np.searchsorted(found.edges, truth, side="left") - 1, 0, found.chance.shape[1] - 1)
+    return -np.log(found.pdf[np.arange(len(truth)), at] + _FLOOR)
+
+
+def fitted_temperature(found: Posterior, truth: Float[np.ndarray, " object"]) -> float:
+    """The temperature of least mean surprise (Guo et al. 2017, arXiv:1706.04599), of those that are tried."""
+    means = [surprise(tempered(found, t), truth).mean() for t in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmin(means))])
+
+
+def crps(found: Posterior, truth: Float[np.ndarray, " object"]) -> Float[np.ndarray, " object"]:
+    """∫ (F(x) − [x ≥ truth])² dx of each object, exact for bins that are flat inside; in the unit of the number."""
+    rising = np.concatenate([np.zeros((len(found), 1)), found.chance.cumsum(1)], 1)
+    scores = []
+    for value, row in zip(truth.tolist(), rising / rising[:, -1:], strict=True):
+        inside = float(np.clip(value, found.edges[0], found.edges[-1]))
+        at = int(np.searchsorted(found.edges, inside))
+        x = np.insert(found.edges, at, inside)
+        below = np.insert(row, at, np.interp(inside, found.edges, row))
+        off = np.where(np.arange(len(x)) <= at, below, below - 1)
+        left, right = off[:-1].copy(), off[1:]
+        left[at:] = np.where(np.arange(at, len(left)) == at, below[at] - 1, left[at:])
+        scores.append(float((np.diff(x) * (left**2 + left * right + right**2)).sum() / 3) + abs(value - inside))
+    return np.array(scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What posteriors from one set of inputs are worth, on test objects; each score with its bootstrap error."""
+
+    inputs: str
+    objects: int
+    sigma_nmad: Score
+    """of the medians: 1.4826 times the median absolute deviation of Δ / (1 + z)"""
+    outliers: Score
+    """share of |Δ| / (1 + z) above the threshold"""
+    bias: Score
+    """mean of Δ / (1 + z)"""
+    crps: Score
+    width: Score
+    """median half-width of the 68 % interval"""
+    temperature: float
+    """fitted on validation objects; all scores are with it, but for those before"""
+    pit_distance: Score
+    """largest distance of the distribution of PIT values from the uniform one; 0.87 / √objects by chance"""
+    covered: dict[str, Score]
+    """share of truths within the central 68 % and 95 %, with the temperature and before"""
+    crps_each: Float[np.ndarray, " object"]
+    pit: Float[np.ndarray, " object"]
+
+    def state(self) -> dict[str, object]:
+        """All numbers, for JSON; a score as [value, error]."""
+        whole = {name: value for name, value in asdict(self).items() if name not in ("crps_each", "pit", "covered")}
+        plain = {name: list(value.values()) if isinstance(value, dict) else value for name, value in whole.items()}
+        return plain | {"covered": {name: [one.value, one.error] for name, one in self.covered.items()}}
+
+
+Pair = tuple[Posterior, Float[np.ndarray, " _object"]]
+"""posteriors and the truth"""
+
+
+def judge(inputs: str, validation: Pair, test: Pair, beyond: float = 0.15) -> Told:
+    """Fit the temperature on validation objects, score the test objects. `beyond` is where outliers begin."""
+    temperature = fitted_temperature(*validation)
+    before, truth = test
+    after = tempered(before, temperature)
+    pit, each = after.below(truth), crps(after, truth)
+    covered = {}
+    for share in (0.68, 0.95):
+        for when, one in (("", after), (" before", before)):
+            low, high = one.interval(share).T
+            covered[f"{share:.0%}{when}"] = bootstrap(_mean, ((low <= truth) & (truth <= high)).astype(float))
+    low, high = after.interval(0.68).T
+    return Told(
+        inputs=inputs,
+        objects=len(truth),
+        **point_scores(truth, after.quantile(0.5), beyond),
+        crps=bootstrap(_mean, each),
+        width=bootstrap(_median, (high - low) / 2),
+        temperature=temperature,
+        pit_distance=bootstrap(_distance, pit),
+        covered=covered,
+        crps_each=each,
+        pit=pit,
+    )
+
+
+def point_scores(
+    truth: Float[np.ndarray, " object"], said: Float[np.ndarray, " object"], beyond: float
+) -> dict[str, Score]:
+    """sigma_nmad, outliers and bias of Δ / (1 + z)."""
+    off = (said - truth) / (1 + truth)
+    return {
+        "sigma_nmad": bootstrap(nmad, off),
+        "outliers": bootstrap(lambda o: float(np.mean(np.abs(o) > beyond)), off),
+        "bias": bootstrap(_mean, off),
+    }
+
+
+def gain(theirs: np.ndarray, ours: np.ndarray, measure: Callable[[np.ndarray], float] | None = None) -> Score:
+    """How much less ours is than theirs, object by object, so that what both find hard cancels out of the error."""
+    how = measure or _mean
+    return bootstrap(lambda a, b: how(a) - how(b), theirs, ours)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values))
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values))
+
+
+def nmad(off: np.ndarray) -> float:
+    """1.4826 times the median absolute deviation."""
+    return float(1.4826 * np.median(np.abs(off - np.median(off))))
+
+
+def _distance(pit: np.ndarray) -> float:
+    rises, ordered = np.arange(len(pit) + 1) / len(pit), np.sort(pit)
+    return float(max(np.max(rises[1:] - ordered), np.max(ordered - rises[:-1])))

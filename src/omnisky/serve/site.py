@@ -1,0 +1,152 @@
+"""The explorer as a folder of plain files: any web server will do, `python -m http.server` too, and no network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from omnisky.embed import Embedding
+from omnisky.errors import BadValue, CorruptFile, StorageError
+from omnisky.observe.arrow import to_arrow
+from omnisky.observe.loader import Source
+from omnisky.search import Index
+from omnisky.serve.explore import FORMAT, Sky, blocks, write_sky
+from omnisky.storage import atomic
+
+
+def write_site(folder: str | Path, skies: Sequence[Sky], watch: Callable[[int, int], None] | None = None) -> Path:
+    """The page and the data of each sky; returns `folder`. Raises what `write_sky` raises."""
+    if len({sky.name for sky in skies}) != len(skies) or not skies:
+        raise BadValue("skies", saw=[sky.name for sky in skies], want="one or more, each with its own name")
+    folder = Path(folder)
+    for sky in skies:
+        write_sky(folder / "data" / sky.name, sky, watch)
+    listed = [{"name": sky.name, "title": sky.title, "count": len(sky.index)} for sky in skies]
+    with atomic(folder / "data" / "skies.json") as draft:
+        draft.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+    refresh(folder)
+    return folder
+
+
+def refresh(folder: Path) -> None:
+    """Today's page over yesterday's; the data stay as they are."""
+    with as_file(files("omnisky.serve") / "web") as web:
+        for file in sorted(web.rglob("*")):
+            if file.is_file():
+                with atomic(folder / file.relative_to(web)) as draft:
+                    shutil.copyfile(file, draft)
+
+
+def is_site(folder: Path) -> bool:
+    """Whether `write_site` wrote it. Raises CorruptFile where another version of us did."""
+    listed = folder / "data" / "skies.json"
+    if not listed.is_file():
+        return False
+    try:
+        formats = {_format(folder / "data" / one["name"]) for one in json.loads(listed.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptFile(f"{listed}: {error}", want="a site of omnisky explore", hint="--fresh") from error
+    if formats != {FORMAT}:
+        raise CorruptFile(str(listed), saw=f"format {formats}", want=str(FORMAT), hint="--fresh")
+    return True
+
+
+def _format(sky: Path) -> Any:
+    return json.loads((sky / "sky.json").read_text(encoding="utf-8"))["format"]
+
+
+def copy_site(folder: Path, out: Path) -> Path:
+    """The same site elsewhere, whole or not at all."""
+    with atomic(out) as draft:
+        shutil.copytree(folder, draft)
+    return out
+
+
+def open_index(folder: str | Path, sides: Sequence[str] = ()) -> Index:
+    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed`, sides named as their files.
+
+    `sides` (NAME=FILE, of files in the folder or elsewhere) says which, and what to call them. Raises BadValue,
+    CorruptFile, and ProvenanceError where the catalogues are of different models.
+    """
+    folder = Path(folder)
+    named = dict(word.partition("=")[::2] for word in sides)
+    if not all(named.values()):
+        raise BadValue("sides", saw=tuple(sides), want="NAME=FILE …", hint="image=images.parquet")
+    if not named and (folder / "index.json").is_file():
+        return Index.open(folder)
+    found = named or {file.stem: file.name for file in sorted(folder.glob("*.parquet"))}
+    if not found:
+        hint = "omnisky embed MODEL DATA DIR/embeddings.parquet"
+        raise BadValue(f"{folder}", saw="no index and no embeddings", want="a folder of either", hint=hint)
+    here = {name: Path(file) if Path(file).exists() else folder / file for name, file in found.items()}
+    return Index({name: Embedding.load(file) for name, file in here.items()})
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Files as they are, looked for anew each time; silent."""
+
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript", ".json": "application/json"}
+    protocol_version = "HTTP/1.1"
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def server(folder: str | Path, port: int = 8000) -> ThreadingHTTPServer:
+    """Serves the site to this machine alone, once `.serve_forever()` is called; port 0 is any. Raises StorageError."""
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Files, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        raise StorageError(f"port {port}", saw=str(error), want="a free port", hint="--port 0 for any") from error
+
+
+def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, path: str = "/") -> None:
+    """Serve the site beside the routes of a FastAPI or Starlette app, which go before it; the page finds its API there.
+
+    Of a sky's objects in `seen` it also hands out what was measured, as an Arrow stream: what models are asked about.
+    """
+    from starlette.responses import Response
+    from starlette.routing import Route
+    from starlette.staticfiles import StaticFiles
+
+    kept = {name: _Measured(source) for name, source in (seen or {}).items()}
+
+    def measured(request: Any) -> Response:
+        name, object_id = request.path_params["sky"], request.path_params["object_id"]
+        data = kept[name].arrow(object_id) if name in kept else None
+        return Response(status_code=404) if data is None else Response(data, media_type="application/octet-stream")
+
+    app.router.routes.append(Route(f"{path.rstrip('/')}/objects/{{sky}}/{{object_id:path}}", measured))
+    app.mount(path, StaticFiles(directory=site, html=True), name="explorer")
+
+
+class _Measured:
+    """Objects by id."""
+
+    def __init__(self, seen: Source) -> None:
+        self.seen, self.rows = seen, {}  # type: tuple[Source, dict[str, int]]
+        for block, end in blocks(seen):
+            start = end - len(block)
+            self.rows |= {name: start + i for i, name in enumerate(block.object_id.tolist())}
+
+    def arrow(self, object_id: str) -> bytes | None:
+        """An Arrow stream; None for a stranger."""
+        if object_id not in self.rows:
+            return None
+        table = to_arrow(self.seen.take([self.rows[object_id]]))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write(table)
+        return sink.getvalue().to_pybytes()

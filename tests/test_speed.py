@@ -1,0 +1,97 @@
+"""The page of speeds is its rows; and ratios stay where they were, as far as a busy machine can tell."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import crossmatch, pairs, views
+from benchmarks.harness import RESULTS, Effort, run
+from benchmarks.page import page, quiet, read
+
+DOCS = Path(__file__).parents[1] / "docs" / "speed.md"
+
+ROW = {
+    "name": "crossmatch/a-over-b",
+    "ours": 591_416.2,
+    "theirs": 278_279.1,
+    "unit": "objects/s",
+    "ratio": 2.24,
+    "ratio_min": 2.07,
+    "ratio_max": 2.39,
+    "roofline_share": None,
+    "roof_gflops": None,
+    "repeats": 5,
+    "others_cpus": 0.06,
+    "own_mb": [663.4, 422.2],
+    "versions": {"python": "3.11.7"},
+    "command": "python -m benchmarks crossmatch/a-over-b",
+    "date": "2026-11-22T10:05:41+00:00",
+    "machine": "A box, 2 cores, Linux",
+}
+LATER = {"date": "2026-11-23T10:05:41+00:00"}
+
+
+def test_the_page_is_its_rows():
+    """`python -m benchmarks --page docs/speed.md` after each row."""
+    assert DOCS.read_text(encoding="utf-8") == page(read(RESULTS))
+
+
+def test_a_row_is_told_in_full():
+    told = page([ROW])
+    assert "| a-over-b | 591,416 objects/s | 278,279 | **2.24×** (2.07–2.39) | 5 | – | 663, 422 | 1.69 s |" in told
+    assert "2026-11-22, A box, 2 cores, Linux; python 3.11.7; `python -m benchmarks crossmatch/a-over-b`" in told
+    with_roof = page([ROW | {"roofline_share": 0.64, "roof_gflops": 286.4, "own_mb": None}])
+    assert "| 64% of 286 | – |" in with_roof
+
+
+def test_the_newest_quiet_row_counts():
+    told = page([ROW, ROW | {"ratio": 3.5} | LATER])
+    assert "3.50×" in told and "2.24×" not in told
+
+
+def test_disturbed_rows_are_shown_apart():
+    told = page([ROW, ROW | {"ratio": 1.1, "others_cpus": 0.9} | LATER])
+    above, below = told.split("## Disturbed")
+    assert "2.24×" in above and "1.10×" not in above
+    assert "**1.10×**" in below and "0.90 |" in below and "2.24×" not in below
+    alone = page([ROW | {"others_cpus": 0.9}])
+    assert "## Cross-match" not in alone and "## Disturbed" in alone
+    assert "## Disturbed" not in page([ROW | {"others_cpus": 0.9}, ROW | LATER])  # a quiet one came after
+
+
+def test_rows_are_read_in_the_order_of_their_dates(tmp_path):
+    (tmp_path / "rows").write_text(json.dumps(ROW | LATER) + "\n" + json.dumps(ROW) + "\n")
+    assert [row["date"][:10] for row in read(tmp_path / "rows")] == ["2026-11-22", "2026-11-23"]
+    assert quiet(ROW) and not quiet(ROW | {"others_cpus": 0.11})
+
+
+# --- the guard ----------------------------------------------------------------------------------------------------
+
+LIMITS = {
+    "crossmatch/nearest-50k-over-astropy": 1.0,
+    "crossmatch/mutual-50k-over-astropy": 1.0,
+    "crossmatch/all-50k-over-astropy": 0.8,
+    "pairs/sections-64-over-slices": 1.2,
+    "pairs/sections-64-over-slices-one-by-one": 10.0,
+    "augment/views-16-over-numpy": 1.0,
+}
+"""least ratio: about half of what a quiet machine measures, because others may be busy here. A time has no limit"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("group", [crossmatch, pairs, views], ids=lambda group: group.__name__)
+def test_ratios_stay_above_their_limits(group, monkeypatch):
+    """Small sizes, five pairs, nothing kept. What needs another environment is for `make bench`."""
+    if hasattr(group, "_lsdb_python"):
+        monkeypatch.setattr(group, "_lsdb_python", lambda: None)
+    chosen = [one for one in group.comparisons(quick=True) if one.name in LIMITS]
+    assert chosen, "names have changed"
+    workers = group.workers()
+    try:
+        rows = list(run(chosen, workers, {}, Effort(repeats=5, seconds=0.3, keep=False)))
+    finally:
+        for worker in workers.values():
+            worker.close()
+    assert {row["name"]: row["ratio"] for row in rows if row["ratio"] < LIMITS[row["name"]]} == {}
