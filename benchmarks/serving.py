@@ -1,7 +1,7 @@
 """Load on a server over loopback: `python -m benchmarks.serving`. How many objects a second, how long each waits.
 
-A server of its own process (omnisky-nano, fp32); so many clients at a time, each with one galaxy a request and its next
-as soon as it is answered, for a bounded time. Every answer is compared with what the model says here of the same galaxy.
+A server of its own process (omnisky-nano, fp32); so many clients at a time, each with one galaxy a request and its
+next as soon as it is answered, for a bounded time. Every answer is compared with what the model says here of the same.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def stamps() -> bytes:
 
 
 def image(compressed: bool = False, shape: tuple[int, ...] = (3, 16, 16)) -> bytes:
-    file, header = io.BytesIO(), fits.Header({"BANDS": "grz", "RA": 1.0, "DEC": 2.0})
+    file, header = io.BytesIO(), fits.Header({"BANDS": "grz", "BUNIT": "nanomaggy", "RA": 1.0, "DEC": 2.0})
     flux = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     hdu = fits.CompImageHDU(np.zeros(shape, np.int16), header) if compressed else fits.PrimaryHDU(flux, header)
     fits.HDUList([hdu] if not compressed else [fits.PrimaryHDU(), hdu]).writeto(file)

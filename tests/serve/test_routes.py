@@ -18,8 +18,11 @@ import small
 from astropy.io import fits, votable
 from starlette.testclient import TestClient
 
+from omnisky.adapt.adaptations import Linear
+from omnisky.adapt.finetuned import FineTunedModel
 from omnisky.embed import Embedding, embed, token_states
 from omnisky.generate import posterior
+from omnisky.model import store
 from omnisky.observe.arrow import from_arrow
 from omnisky.observe.place import Cone
 from omnisky.observe.read import read
@@ -28,6 +31,7 @@ from omnisky.search import Where
 from omnisky.serve import wire
 from omnisky.serve.app import build
 from omnisky.serve.client import ARROW
+from omnisky.serve.heads import TunedHead
 
 BODY = {"Content-Type": ARROW}
 TOL = {"rtol": 1e-4, "atol": 1e-5}  # sums are in another order in a batch of another size
@@ -54,7 +58,7 @@ def data_uri(body: bytes) -> str:
 
 def fits_of(seen: Observation, i: int) -> bytes:
     image = seen["image"]
-    header = fits.Header({"BANDS": "grz", "RA": seen.ra[i], "DEC": seen.dec[i]})
+    header = fits.Header({"BANDS": "grz", "BUNIT": "nanomaggy", "RA": seen.ra[i], "DEC": seen.dec[i]})
     file = io.BytesIO()
     fits.PrimaryHDU(image.flux[i], header).writeto(file)
     return file.getvalue()
@@ -259,6 +263,25 @@ def test_a_head_says_classes_with_their_chances(house, http):
     want = house.heads["shape"].probe.predict_proba(token_states(house.models["toy"], seen))
     assert [row["value"] for row in answer["data"]] == [("round", "flat")[i] for i in want.argmax(1)]
     np.testing.assert_allclose([row["chance"]["flat"] for row in answer["data"]], want[:, 1], atol=1e-3)  # bfloat16
+
+
+def test_a_fine_tuned_model_answers_as_it_does_here(house, tmp_path):
+    """Classes with their chances, and numbers, out of the folders that it saves."""
+    seen = small.galaxies(40)
+    kind = seen["scalars"]["class"].astype(int)
+    store.save(house.models["toy"], tmp_path / "toy")
+    tuned = {"kind": FineTunedModel(tmp_path / "toy", Linear()).fit(seen, kind)}
+    tuned["half"] = FineTunedModel(tmp_path / "toy", Linear()).fit(seen, kind + 0.5)
+    heads = {name: TunedHead(one.save(tmp_path / name)) for name, one in tuned.items()}
+    http = TestClient(build(replace(house, heads=heads)))
+    few = wire.arrow_of(seen.take(slice(0, 5)))
+    rows = http.post("/v1/predict/kind", content=few, headers=BODY).json()["data"]
+    assert [row["value"] for row in rows] == tuned["kind"].predict(seen.take(slice(0, 5))).tolist()
+    want = tuned["kind"].predict_proba(seen.take(slice(0, 5)))
+    np.testing.assert_allclose([[row["chance"]["0"], row["chance"]["1"]] for row in rows], want, rtol=1e-3)
+    rows = http.post("/v1/predict/half", content=few, headers=BODY).json()["data"]
+    np.testing.assert_allclose([row["value"] for row in rows], tuned["half"].predict(seen.take(slice(0, 5))), rtol=1e-3)
+    assert rows[0]["chance"] is None
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ from omnisky import __version__
 from omnisky.codec.tokens import Codec
 from omnisky.embed import Embedding
 from omnisky.errors import BadValue, OmniskyError
-from omnisky.model import store
 from omnisky.model.autoregressive import Autoregressive
 from omnisky.model.masked import AnyToAny
 from omnisky.observe.types import Observation
@@ -247,7 +246,7 @@ def _models(house: House) -> list[dict[str, Any]]:
             "owned_by": "omnisky",
             "kind": type(model).__name__,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "signature": store.signature(model),
+            "signature": house.signatures[name],
             "reads": [_reads(codec) for codec in model.codecs],
             "can": ["embed"]
             + ["generate"] * isinstance(model, Autoregressive | AnyToAny)

@@ -228,7 +228,7 @@ class ModelAnswer(BaseModel):
     owned_by: str
     kind: str
     parameters: int
-    signature: str
+    signature: str | None = Field(description="null where its codecs cannot be signed: then it does not embed")
     reads: list[Reads]
     can: list[str]
 

@@ -74,4 +74,8 @@ class TunedHead:
         return FineTunedModel.load(self.folder)
 
     def predict(self, seen: Observation) -> Answers:
-        return Answers(values=np.asarray(self.tuned.predict(seen)))
+        if not hasattr(self.tuned, "classes_"):
+            return Answers(values=np.asarray(self.tuned.predict(seen)))
+        chance = self.tuned.predict_proba(seen)
+        classes = self.tuned.classes_
+        return Answers(values=classes[chance.argmax(1)], chance=chance, classes=tuple(map(str, classes.tolist())))

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from omnisky.embed import signature
-from omnisky.errors import BadValue, MissingModality, ProvenanceError, UnknownModel
+from omnisky.errors import BadValue, ConfigError, MissingModality, ProvenanceError, UnknownModel
 from omnisky.model import store
 from omnisky.search import Index
 from omnisky.serve.heads import Head, TokenHead, TunedHead
@@ -105,11 +105,23 @@ class House:
         return self.indices[name]
 
     @cached_property
+    def signatures(self) -> Mapping[str, str | None]:
+        """Of each model; None where its codecs cannot be signed."""
+        found: dict[str, str | None] = {}
+        for name, model in self.models.items():
+            try:
+                found[name] = store.signature(model)
+            except ConfigError:
+                found[name] = None
+        return found
+
+    @cached_property
     def makers(self) -> Mapping[str, Maker]:
         """By signature: which model makes such vectors, in which precision."""
         return {
             signature(model, None, precision): Maker(model=name, precision=precision)
             for name, model in self.models.items()
+            if self.signatures[name] is not None
             for precision in PRECISIONS
         }
 
