@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ ESTIMATORS: dict[str, type] = {
 def packed(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(what fits in a JSON, tensors). Raises ConfigError for an estimator that is not ours."""
     kind = type(estimator).__name__
-    if ESTIMATORS.get(kind) is not type(estimator):
+    if type(estimator) is not ESTIMATORS.get(kind):
         hint = "joblib, at your own risk"
         raise ConfigError("cannot be saved without pickle", saw=kind, want=tuple(ESTIMATORS), hint=hint)
     facts: dict[str, Any] = {}
@@ -53,7 +54,8 @@ def packed(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
             facts[name] = {"words": value.tolist()}
         else:
             facts[name] = store.pack(value.item() if isinstance(value, np.generic) else value)
-    return {"estimator": kind, "settings": estimator.get_params(), "facts": facts}, tensors
+    settings: dict[str, Any] = BaseEstimator.get_params(estimator)
+    return {"estimator": kind, "settings": settings, "facts": facts}, tensors
 
 
 def unpacked(told: dict[str, Any], tensors: dict[str, Tensor]) -> Any:

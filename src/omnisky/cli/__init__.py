@@ -99,10 +99,10 @@ def train(
     run, first = edit(recipe(name), edits), here().rank == 0
     folder = out or Path("runs") / name
     with (
-        tracked(track if first else None, run.name, folder) as send,
         lines() if json else training_bar(run.name) as watch,
+        tracked(track if first else None, run.name, folder, watch) as told,
     ):
-        learn(run, folder, watch=lambda now: (watch(now), send(now)))
+        learn(run, folder, watch=told)
     if not json and first:
         print(f"{folder / 'model'}: use it with omnisky.load({str(folder / 'model')!r})")
 

@@ -94,12 +94,12 @@ def _galaxies(ready: Ready, rows: Integer[np.ndarray, " object"]) -> Integer[np.
 def _redshifts(ready: Ready, validation: np.ndarray, test: np.ndarray) -> tuple[tuple[Told, ...], dict[str, Posterior]]:
     told, shown = [], {}
     for inputs, names in ASKED.items():
-        sides = []
-        for rows in (validation, test):
-            found = posterior(ready.model, tokens_of(ready, rows, names), "z", batch=64)
-            sides.append((found, ready.truth["redshift"][rows]))
-        told.append(judge(inputs, *sides))
-        shown[inputs] = sides[1][0].take(slice(0, SHOWN))
+        fitted, asked = (
+            (posterior(ready.model, tokens_of(ready, rows, names), "z", batch=64), ready.truth["redshift"][rows])
+            for rows in (validation, test)
+        )
+        told.append(judge(inputs, fitted, asked))
+        shown[inputs] = asked[0].take(slice(0, SHOWN))
     return tuple(told), shown
 
 
@@ -117,14 +117,14 @@ def judged(
             off = Score(one.covered[share].value - float(share[:-1]) / 100, one.covered[share].error)
             words = f"{share} intervals hold {share}: {one.inputs}"
             claims.append(Claim(words, off, abs(off.value) <= 0.03, "within 0.03"))
-    named = {one.way: one for one in spectra}
+    named = {each.way: each for each in spectra}
     if OTHER_SURVEY in named and (lines := named[OTHER_SURVEY].lines) is not None:
         words = "Hα within 2 latent pixels, of bright emission-line galaxies, from SDSS"
         claims.append(Claim(words, lines, lines.value >= 0.8, "≥ 0.8"))
     if UNSEEN in named:
-        one = named[UNSEEN]
-        claims.append(Claim("Unseen pair beats the mean spectrum", one.r2, one.r2.value > 3 * one.r2.error, "> 3 σ"))
-        claims.append(Claim("… and another object's", one.gain, one.gain.value > 3 * one.gain.error, "> 3 σ"))
+        r2, gained = named[UNSEEN].r2, named[UNSEEN].gain
+        claims.append(Claim("Unseen pair beats the mean spectrum", r2, r2.value > 3 * r2.error, "> 3 σ"))
+        claims.append(Claim("… and another object's", gained, gained.value > 3 * gained.error, "> 3 σ"))
     for told in images:
         words = f"Flux is conserved: {told.way}, median over objects and bands"
         claims.append(Claim(words, told.median, abs(told.median.value) <= 0.05, "within 0.05"))

@@ -160,11 +160,16 @@ def binned(
 ) -> tuple[Float[np.ndarray, "object bin"], Bool[np.ndarray, "object bin"]]:
     """Means of 32 pixels by the ivar of what was seen, over the median of them; and which bins were seen at all."""
     whole = flux.shape[1] // BIN_PX * BIN_PX
-    weight = np.where(seen.where_good(), np.nan_to_num(seen.ivar), 0)[:, :whole].reshape(len(flux), -1, BIN_PX)
+    weight = _weight(seen)[:, :whole].reshape(len(flux), -1, BIN_PX)
     total, there = weight.sum(2), weight.any(2)
     means = (np.nan_to_num(flux)[:, :whole].reshape(weight.shape) * weight).sum(2) / np.where(there, total, 1)
     middle = np.nanmedian(np.where(there, means, np.nan), axis=1, keepdims=True)
-    return means / np.maximum(middle, 1e-3 * np.abs(means).max(1, keepdims=True) + 1e-6), there
+    return means / np.maximum(middle, 1e-3 * np.abs(means).max(1, keepdims=True) + 1e-6), np.asarray(there)
+
+
+def _weight(seen: Spectrum) -> Float[np.ndarray, "object wave"]:
+    assert seen.ivar is not None  # the mock sky tells it
+    return np.where(seen.where_good(), np.nan_to_num(seen.ivar), 0)
 
 
 def _squares(said: np.ndarray, true: np.ndarray, there: np.ndarray) -> Float[np.ndarray, " object"]:
@@ -172,7 +177,7 @@ def _squares(said: np.ndarray, true: np.ndarray, there: np.ndarray) -> Float[np.
 
 
 def _chi2(flux: Float[np.ndarray, "object wave"], true: Known) -> Float[np.ndarray, " object"]:
-    weight = np.where(true.spectrum.where_good(), np.nan_to_num(true.spectrum.ivar), 0)
+    weight = _weight(true.spectrum)
     return ((flux - np.nan_to_num(true.spectrum.flux)) ** 2 * weight).sum(1) / np.maximum((weight > 0).sum(1), 1)
 
 

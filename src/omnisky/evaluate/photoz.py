@@ -79,7 +79,8 @@ class Galaxies:
         mags, z = np.stack([table[name] for name in MAGNITUDES], 1), table[column]
         errors = [table[f"e{name}"] if f"e{name}" in table.names else 0 * z + MOVED_MAG for name in MAGNITUDES]
         kept = (z > low) & (z < high) & ((mags > 5) & (mags < 30)).all(1)
-        kind = next((part["class"] for part in seen.parts.values() if "class" in getattr(part, "columns", ())), None)
+        columns = [getattr(part, "columns", {}) for part in seen.parts.values()]
+        kind = next((one["class"] for one in columns if "class" in one), None)
         kept &= np.ones_like(kept) if kind is None else np.char.upper(np.asarray(kind).astype(str)) == "GALAXY"
         values = np.column_stack([mags, mags[:, :-1] - mags[:, 1:], z])[kept]
         told = Scalars(values=values, names=(*MAGNITUDES, *COLOURS, "Z"), units=("mag",) * 9 + ("",))

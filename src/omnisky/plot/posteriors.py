@@ -48,9 +48,8 @@ def _reach(edges: np.ndarray, density: np.ndarray) -> tuple[float, float]:
     """From where to where all but a thousandth of it lies."""
     rising = np.cumsum(density * np.diff(edges))
     share = rising / rising[-1]
-    return float(edges[np.searchsorted(share, 5e-4)]), float(
-        edges[min(np.searchsorted(share, 1 - 5e-4) + 1, len(share))]
-    )
+    low, high = np.searchsorted(share, (5e-4, 1 - 5e-4)).tolist()
+    return float(edges[low]), float(edges[min(high + 1, len(share))])
 
 
 def pit(found: Mapping[str, Float[np.ndarray, " object"]], path: str | Path, bins: int = 20) -> Path:

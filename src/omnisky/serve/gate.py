@@ -46,8 +46,8 @@ class Gate:
         except (TooMuch, Busy) as error:
             await problem(error)(scope, receive, send)
         except TimeoutError:
-            said = f"the body did not come within {self.limits.seconds:g} s"
-            await told(408, "SlowBody", said)(scope, receive, send)
+            slow = f"the body did not come within {self.limits.seconds:g} s"
+            await told(408, "SlowBody", slow)(scope, receive, send)
         finally:
             self.held -= taken.size
 

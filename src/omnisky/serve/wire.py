@@ -169,7 +169,9 @@ def arrow_of(seen: Observation) -> bytes:
 def plain(values: np.ndarray) -> Any:
     """Nested lists for JSON, in which NaN and infinity are null."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return np.where(np.isfinite(values), values.astype(object), None).tolist()
+        said = values.astype(object)
+        said[~np.isfinite(values)] = None
+        return said.tolist()
     return values.tolist()
 
 

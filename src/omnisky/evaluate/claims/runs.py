@@ -79,7 +79,7 @@ def aion(given: Inputs) -> Result:
     scores = {}
     if len(widths) > 1:
         ratio = widths[-1].value / widths[0].value
-        error = ratio * np.hypot(*(one.error / one.value for one in (widths[0], widths[-1])))
+        error = ratio * np.hypot(widths[0].error / widths[0].value, widths[-1].error / widths[-1].value)
         scores["aion/posterior"] = Score(1 - ratio, float(error))
     return Result(scores, stated=tuple(stated))
 

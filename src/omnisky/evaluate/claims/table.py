@@ -87,10 +87,13 @@ def measure(
 
 def _row(task: str, one: Stated) -> Row:
     """A row that is not among the sources' own."""
-    told = {
-        "number": "as its command counts it",
-        "paper": "–",
-        "data": "mock sky",
-        "command": f"omnisky evaluate {task}",
-    }
-    return Row(Claim(key=f"{task}/{one.words}", source=task.upper(), words=one.words, **told), one.found, one)
+    claim = Claim(
+        key=f"{task}/{one.words}",
+        source=task.upper(),
+        words=one.words,
+        number="as its command counts it",
+        paper="–",
+        data="mock sky",
+        command=f"omnisky evaluate {task}",
+    )
+    return Row(claim, one.found, one)

@@ -164,7 +164,7 @@ def votes(given: Inputs) -> Result:
     headers = ("votes for", "ridge on omnisky-nano", "ridge on PCA of pixels", "boosted trees on PCA of pixels")
     grid = Grid(f"Vote fractions of {int(test.sum()):,} held-out galaxies of Galaxy Zoo 2: R²", headers, tuple(lines))
     unseen = test | ~np.isin(seen.object_id, _ids(given))
-    rest = Embedding(x[unseen], *(each[unseen] for each in (seen.object_id, seen.ra, seen.dec)), "votes")
+    rest = Embedding(x[unseen], seen.object_id[unseen], seen.ra[unseen], seen.dec[unseen], "votes")
     odd, flat = _oddities(rest, pixels[unseen], known[ODD][unseen]), flat_map(rest)
     drawn = {"xy": flat.xy.round(3).tolist(), "method": flat.method}
     drawn |= {"properties": {NAMES[c]: known[c][unseen].round(3).tolist() for c in (FEATURED, EDGE_ON, ODD)}}
@@ -190,7 +190,7 @@ def _oddities(seen: Embedding, pixels: np.ndarray, vote: np.ndarray) -> Result:
     rows = [(f"isolation forest and LOF on {name}", str(a), str(b)) for name, (a, b) in found.items()]
     for n, (free, chance) in labelled.items():
         told = auc(odd[free], chance), _among_first(odd[free], chance)
-        rows.append((f"omnisky-nano, {n} labels asked for in rounds (among the others)", *map(str, told)))
+        rows.append((f"omnisky-nano, {n} labels asked for in rounds (among the others)", str(told[0]), str(told[1])))
     free, chance = labelled[max(labelled)]
     sharper = bootstrap(
         lambda o, a, b: area(o, a) - area(o, b), odd[free], chance, blind["omnisky-nano"][free]
