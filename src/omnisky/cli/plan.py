@@ -38,9 +38,11 @@ def plan(name: str, *edits: str, gpus: int = 1, gpu: str = "h100", data: Path | 
         held = 4 * part.parameters, 4 * part.learning, part.moments
         acts = found.objects * part.kept, found.objects * part.kept_remat
         work = run.batch * (part.forward + part.backward)
-        rows.append((part.name, f"{part.parameters:,}", *map(_gb, (*held, *acts)), f"{work / 1e12:,.3g}"))
-    heads = ("part", "parameters", "weights", "gradients", "moments", "activations", "with remat", "TFLOP a step")
-    show_table(heads, rows)
+        rows.append((part.name, f"{part.parameters / 1e6:,.1f}", *map(_gb, (*held, *acts)), _few(work / 1e12)))
+    show_table(("part", "10⁶", "weights", "grads", "AdamW", "acts", "remat", "TFLOP"), rows)
+    print(
+        "millions of parameters; GB where nothing is shared out, activations as they are and with remat; a step's work"
+    )
     memory = []
     for how, state in (("on every card", found.state), ("shard=true", found.state_in_pieces)):
         for remat in (False, True):
@@ -56,10 +58,14 @@ def plan(name: str, *edits: str, gpus: int = 1, gpu: str = "h100", data: Path | 
         return
     hours = found.seconds * run.steps / 3600
     print(
-        f"{found.flops / 1e12:,.4g} TFLOP and {found.seconds:.3g} s a step at {SHARE:.0%} of the card's peak, "
+        f"{_few(found.flops / 1e12)} TFLOP and {found.seconds:.3g} s a step at {SHARE:.0%} of the card's peak, "
         f"{hours:,.3g} h for {run.steps:,} steps; data and messages between cards not counted"
     )
 
 
 def _gb(count: float) -> str:
-    return f"{count / 1e9:.3f}" if count < 1e10 else f"{count / 1e9:.1f}"
+    return f"{count / 1e9:.2f}" if count < 1e11 else f"{count / 1e9:.0f}"
+
+
+def _few(count: float) -> str:
+    return f"{count:,.0f}" if count >= 100 else f"{count:.3g}"
