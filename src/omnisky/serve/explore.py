@@ -1,10 +1,10 @@
 """An index and what its objects look like, as a folder that a page can fetch: numbers in columns, vectors in bytes.
 
-    sky.json        what is here: columns, sides, how pictures and spectra are kept
-    ids.txt         an id a line, in the order of everything else: near on the map, near in the files
-    columns.bin     places on the map and on the sky, and every number, column after column, little-endian
-    NAME.vectors    a side: float32 scale of each object (0: it has none), then its int8s
-    thumbs/ cutouts/ spectra/       see `looks`
+sky.json        what is here: columns, sides, how pictures and spectra are kept
+ids.txt         an id a line, in the order of everything else: near on the map, near in the files
+columns.bin     places on the map and on the sky, and every number, column after column, little-endian
+NAME.vectors    a side: float32 scale of each object (0: it has none), then its int8s
+thumbs/ cutouts/ spectra/       see `looks`
 """
 
 from __future__ import annotations
