@@ -101,7 +101,7 @@ def made(tmp_path_factory):
 
 
 def test_columns_come_back_by_id(made):
-    index, seen, read = made
+    _, seen, read = made
     assert sorted(read.ids) == sorted(seen.object_id.tolist()) and set(map(type, read.ids)) == {str}
     back = [seen.object_id.tolist().index(name) for name in read.ids]
     np.testing.assert_array_equal(read.columns["ra"], seen.ra[back])
@@ -173,7 +173,7 @@ def test_display_pictures_stay_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_few_objects_are_a_sky_too(tmp_path, n):
-    index, seen = objects(max(n, 2))
+    _, seen = objects(max(n, 2))
     vectors = np.eye(n, 5, dtype=np.float32)
     few = Index(Embedding(vectors, seen.object_id[:n], seen.ra[:n], seen.dec[:n], "s"), centred=False)
     read = Read(write_sky(tmp_path / "sky", Sky(name="few", title="", index=few)))

@@ -100,9 +100,7 @@ def four_ways(
     )
 
 
-def redshifts_of_spectra(
-    story: Story, seen: Observation, redshift: Float[np.ndarray, " object"], told: str
-) -> None:
+def redshifts_of_spectra(story: Story, seen: Observation, redshift: Float[np.ndarray, " object"], told: str) -> None:
     """Adds a table of redshifts of real spectra, told by the nearest mock galaxies' spectra."""
     with story.timed("redshifts"):
         index = known_galaxies()
@@ -129,4 +127,6 @@ def as_flux(pictures: Image) -> Image:
 
     stretch = LegacyColours()
     flux = stretch.inverse(torch.from_numpy(pictures.flux.astype(np.float32) / 255)).numpy()
-    return Image(flux=flux, bands=("z", "r", "g"), survey="legacysurvey", pixel_scale_arcsec=pictures.pixel_scale_arcsec)
+    return Image(
+        flux=flux, bands=("z", "r", "g"), survey="legacysurvey", pixel_scale_arcsec=pictures.pixel_scale_arcsec
+    )

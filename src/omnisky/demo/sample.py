@@ -71,7 +71,8 @@ def _explorer(story: Story) -> None:
         Section(
             "Walk through it",
             f"A page to walk through these embeddings lies beside this one: omnisky explore {story.folder} opens it. "
-            "Click a galaxy and see what looks like it, in images and in spectra; lasso some, and take them away as a table.",
+            "Click a galaxy and see what looks like it, in images and in spectra; lasso some, and take them away as "
+            "a table.",
         )
     )
 
@@ -121,7 +122,9 @@ def _spectra(story: Story, spectra: Observation) -> None:
             "spectra with lines marked",
         )
     )
-    redshifts_of_spectra(story, spectra, redshift, "Those fainter than its galaxies (r = 19.5), and stars, it cannot know.")
+    redshifts_of_spectra(
+        story, spectra, redshift, "Those fainter than its galaxies (r = 19.5), and stars, it cannot know."
+    )
 
 
 def _bright_queries(galaxies: Observation, count: int = 5) -> Integer[np.ndarray, " query"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float
 from torch import nn
 
 from omnisky import plot
@@ -171,7 +171,5 @@ NANO = (
 def finish(story: Story, title: str, command: str, sources: Sequence[Source], sentence: str = NANO) -> Story:
     """Write the page."""
     story.facts["seconds"] = f"{sum(story.seconds.values()):.0f}"
-    write_page(
-        story.folder, title, story.sections, story.facts, sentence=sentence, sources=sources, command=command
-    )
+    write_page(story.folder, title, story.sections, story.facts, sentence=sentence, sources=sources, command=command)
     return story
