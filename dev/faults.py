@@ -1,6 +1,6 @@
 """Break things on purpose and see what survives: kills at random moments, a full disk, torn files, poison, no memory.
 
-    python dev/faults.py [--times 5] > docs/faults.md
+    python dev/faults.py [--times 3] > docs/faults.md
 
 Every line is a fault done to a real call, called again afterwards, its result compared bit by bit with that of a call
 nobody disturbed. Kills are SIGKILL; the full disk is the kernel's limit on the size of a file; only the lack of memory
@@ -208,10 +208,10 @@ def faults(times: int) -> dict[str, Callable[[Path], str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--times", type=int, default=3)
     times = parser.parse_args().times
     torch.set_num_threads(1)
-    print("# Faults\n\nWritten by `python dev/faults.py`, which stops at the first thing that does not survive.\n")
+    print(f"# Faults\n\nWritten by `python dev/faults.py --times {times}`, which stops at the first thing that does not survive.\n")
     print("| fault | what survived |\n|---|---|")
     for name, inject in faults(times).items():
         with tempfile.TemporaryDirectory() as scratch:

@@ -47,7 +47,7 @@ class Part:
     learning: int
     """parameters that a gradient reaches"""
     moments: int
-    """bytes: AdamW's two numbers a parameter, and a count of steps for each tensor"""
+    """bytes: AdamW's two numbers a parameter, and a count of steps for each tensor, as if a gradient reached all"""
     forward: float = 0.0
     """FLOP"""
     backward: float = 0.0
