@@ -37,7 +37,7 @@ from omnisky.search.label import ask
 from omnisky.search.odd import oddness
 
 NANO = "omnisky-nano"
-CLASSES, FULL, OTHER = "galaxyzoo2_kaggle_rgb", "gz2_objid_votes1000_rgb", "legacysurvey_rings_rgb"
+CLASSES, FULL, OTHER = "galaxyzoo2_kaggle_rgb", "gz2_objid_votes1000_rgb", "legacysurvey_nair_manga_rgb"
 CLASSED, VOTES = "gz2_64px_jpeg.npz", "gz2_votes5000_64px_jpeg.npz"
 """in the first of them"""
 SHARES, STEPS = (0.01, 0.03, 0.1, 0.3, 1.0), (60, 80, 120, 200, 400)
@@ -280,17 +280,17 @@ def at_64_px(seen: Observation) -> Observation:
 
 
 def other_survey(given: Inputs) -> Result:
-    """Smooth or not: learnt on SDSS, asked of held-out SDSS galaxies and of the Legacy Survey's."""
+    """Smooth or not by votes on SDSS, asked of held-out SDSS galaxies, and of the Legacy Survey's whether Sa or later."""
     here, there = read(given.folder(CLASSES) / VOTES), read(given.folder(OTHER))
     image: Image = there["image"]
     quarter = image.flux.shape[-1] // 4
-    middle = image.flux[..., quarter:-quarter, quarter:-quarter]  # the field that the SDSS pictures show
+    middle = image.flux[..., quarter:-quarter, quarter:-quarter]  # a cut-out is wide; the galaxy is what counts
     there = at_64_px(there | {"image": replace(image, flux=np.ascontiguousarray(middle))})
     model, test = store.load(NANO), held_out(here, HELD_OUT)
     truth = {"SDSS": here["scalars"][FEATURED][test] > 0.5}
-    vote = there["scalars"]["smooth-or-featured_featured-or-disk_fraction"]
-    known = np.isfinite(vote)
-    truth["Legacy Survey"] = vote[known] > 0.5
+    stage = there["scalars"]["TType"]
+    known = np.isfinite(stage)
+    truth["Legacy Survey"] = stage[known] > 0  # Hubble stage: ellipticals and lenticulars are 0 and below
     pixels_here = pixel_components(here, ~test)
     said: dict[str, dict[str, np.ndarray]] = {}
     for name, (x, away) in {
@@ -302,7 +302,7 @@ def other_survey(given: Inputs) -> Result:
     scores = {name: {place: auc(truth[place], each[place]) for place in truth} for name, each in said.items()}
     rows = tuple((name, *(str(each[place]) for place in truth)) for name, each in scores.items())
     many = ", ".join(f"{len(each):,} of {place}" for place, each in truth.items())
-    grid = Grid(f"Features or none, learnt on SDSS, asked of {many}: AUC", ("linear probe on", *truth), rows)
+    grid = Grid(f"Features or none, learnt on SDSS votes, asked of {many} (there: Sa or later by experts): AUC", ("linear probe on", *truth), rows)
     a, b = scores["omnisky-nano"]["SDSS"], scores["omnisky-nano"]["Legacy Survey"]
     return Result({"aion/survey": Score(b.value - a.value, float(np.hypot(a.error, b.error)))}, (grid,))
 
