@@ -161,9 +161,9 @@ CLAIMS = (
         key="aion/survey",
         source="AION-1 table 8",
         words="A morphology probe learnt on one survey serves another",
-        number="AUC of features or none: Legacy Survey − SDSS, learnt on SDSS",
+        number="AUC, learnt on SDSS votes: Sa or later in the Legacy Survey − features in SDSS",
         paper="accuracy 0.857 − 0.872 = −0.015 (Legacy → HSC)",
-        data="Galaxy Zoo 2 and DECaLS pictures (real)",
+        data="Galaxy Zoo 2; 98 Legacy Survey pictures with Hubble types (real)",
         wanted=Wanted(-0.02, clearly=False),
     ),
     Claim(
