@@ -176,7 +176,9 @@ def browser() -> Iterator[Page]:
             port = note.read_text().splitlines()[0]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
                 tab = next(one for one in json.load(answer) if one["type"] == "page")
-            yield Page(tab["webSocketDebuggerUrl"])
+            page = Page(tab["webSocketDebuggerUrl"])
+            with page.socket.wire:
+                yield page
         finally:
             running.terminate()
             running.wait(10)

@@ -114,7 +114,7 @@ def find(page, words):
     before = page.run(text("#name"))
     page.press("/")
     page.type(words)
-    page.until("document.querySelector('#found [aria-selected=true]')")
+    page.until("!!document.querySelector('#found [aria-selected=true]')")
     page.press("Enter")
     return page.until(f"!document.querySelector('#card').hidden && {text('#name')} !== {before!r} && {text('#name')}")
 
