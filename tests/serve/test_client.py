@@ -161,27 +161,32 @@ def no_waiting(monkeypatch):
 
 def test_it_asks_again_and_waits_longer_each_time(no_waiting):
     client, asked = answering(429, 503, httpx.ConnectError, 200)
-    assert client.models() == ("m",) and len(asked) == 4
+    with client:
+        assert client.models() == ("m",) and len(asked) == 4
     assert 0.05 <= no_waiting[0] <= 0.1 <= no_waiting[1] <= 0.2 <= no_waiting[2] <= 0.4
 
 
 def test_it_gives_up_in_the_end(no_waiting):
     client, asked = answering(httpx.ConnectError)
-    with pytest.raises(ServiceError, match="is it running"):
+    with client, pytest.raises(ServiceError, match="is it running"):
         client.models()
     assert len(asked) == 4
 
 
 def test_a_refusal_is_not_asked_again(no_waiting):
     client, asked = answering(422)
-    with pytest.raises(ServiceError):
+    with client, pytest.raises(ServiceError):
         client.models()
     assert len(asked) == 1 and no_waiting == []
 
 
-def test_a_client_that_is_not_closed_holds_nobody_up():
-    answering(200)
-    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "omnisky-client")
+def test_closing_lets_go_of_the_thread():
+    client, _ = answering(200)
+    (thread,) = [one for one in threading.enumerate() if one.name == "omnisky-client"][-1:]
+    assert thread.daemon  # who does not close holds nobody up
+    client.close()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_the_example_of_the_docs_runs_as_printed(house, monkeypatch):

@@ -174,7 +174,7 @@ def test_look_alikes_by_id_place_and_examples(house, http):
     place = {"ra": houses.SKY.ra[7] + 1e-4, "dec": houses.SKY.dec[7], "by": "image", "across": "spectrum", "k": 5}
     assert ids(http.post("/v1/search", json=place)) == want.object_id[0].tolist()
     many = {"like": ["pair-3", "pair-4"], "unlike": ["pair-9"], "by": "spectrum", "k": 6}
-    want = index.like_all(["pair-3", "pair-4"], 6, unlike=["pair-9"], by="spectrum")
+    want = index.like_all(["pair-3", "pair-4"], 6, unwanted=["pair-9"], by="spectrum")
     assert ids(http.post("/v1/search", json=many)) == want.object_id[0].tolist()
 
 

@@ -237,7 +237,7 @@ class Client:
     def __init__(self, base_url: str = "http://127.0.0.1:8000", **more: Any) -> None:
         self._loop = asyncio.new_event_loop()
         # Its own thread, so that it also works where a loop is running already, as in notebooks.
-        threading.Thread(target=self._loop.run_forever, name="omnisky-client", daemon=True).start()
+        threading.Thread(target=self._run, name="omnisky-client", daemon=True).start()
         self._client = AsyncClient(base_url, **more)
 
     def __enter__(self) -> Self:
@@ -297,6 +297,10 @@ class Client:
     def posterior(self, model: str, seen: What, name: str, *, temperature: float = 1.0, batch: int = 256) -> Posterior:
         """As `omnisky.generate.posterior`, of a model by its name there."""
         return self._wait(self._client.posterior(model, seen, name, temperature=temperature, batch=batch))
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -78,6 +78,8 @@ def _read(body: bytes, suffix: str) -> Observation:
 def observations(inputs: Input | Sequence[Input], limits: Limits) -> list[Observation]:
     """One Observation an input. Raises as `observation` does."""
     every = [inputs] if isinstance(inputs, str | Seen) else inputs
+    if not every:
+        raise ObservationError("input", saw="no objects", want="at least one")
     found = [_decoded(one, limits) if isinstance(one, str) else _of_json(one, i) for i, one in enumerate(every)]
     seen = [guard.demand_within(one, limits) for one in found]
     if sum(map(len, seen)) > limits.rows:
