@@ -19,6 +19,8 @@ NEEDS = {
     "batch": ("skimage", "sep", "lsdb"),
 }
 """page → packages of the extras that it says it needs"""
+ELSEWHERE = {"serving"}
+"""run by tests/serve/test_client.py, which has a server"""
 SLOW = ("tutorials/astropt", "tutorials/astroclip", "batch")
 
 
@@ -44,7 +46,7 @@ def run(page: str) -> None:
 
 def test_every_page_with_code_is_run():
     pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")}
-    assert {page for page in pages if any(language == "python" for _, language, _ in blocks(page))} == set(NEEDS)
+    assert {page for page in pages if any(language == "python" for _, language, _ in blocks(page))} == {*NEEDS, *ELSEWHERE}
 
 
 def test_a_page_that_is_wrong_is_found(tmp_path, monkeypatch):

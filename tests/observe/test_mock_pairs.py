@@ -27,7 +27,7 @@ def test_pairs_are_the_middle_of_what_the_sky_shows(tmp_path, unchecked):  # che
 
 
 def test_the_last_piece_is_shorter():
-    assert len(_make(MockSky(objects=66, population=BRIGHT), 64)) == 2
+    assert len(_make(MockSky(objects=66, population=BRIGHT), 64, trimmed)) == 2
 
 
 def test_no_workers_is_refused(tmp_path):
