@@ -302,7 +302,8 @@ def other_survey(given: Inputs) -> Result:
     scores = {name: {place: auc(truth[place], each[place]) for place in truth} for name, each in said.items()}
     rows = tuple((name, *(str(each[place]) for place in truth)) for name, each in scores.items())
     many = ", ".join(f"{len(each):,} of {place}" for place, each in truth.items())
-    grid = Grid(f"Features or none, learnt on SDSS votes, asked of {many} (there: Sa or later by experts): AUC", ("linear probe on", *truth), rows)
+    title = f"Features or none, learnt on SDSS votes, asked of {many} (there: Sa or later by experts): AUC"
+    grid = Grid(title, ("linear probe on", *truth), rows)
     a, b = scores["omnisky-nano"]["SDSS"], scores["omnisky-nano"]["Legacy Survey"]
     return Result({"aion/survey": Score(b.value - a.value, float(np.hypot(a.error, b.error)))}, (grid,))
 
