@@ -177,8 +177,8 @@ def _numbers(table: _Columns, looks: _Looks) -> None:
     for name, said in looks.words.items():
         names = sorted(set(said.tolist()) - {""})
         if 2 <= len(names) <= _CLASSES:
-            classes = [names.index(word) if word else 255 for word in said.tolist()]
-            table.add(name, np.asarray(classes), "u1", names=names)
+            places = [names.index(word) if word else 255 for word in said.tolist()]
+            table.add(name, np.asarray(places), "u1", names=names)
 
 
 def _side(folder: Path, index: Index, name: str, order: Integer[np.ndarray, " object"]) -> dict[str, Any]:
