@@ -75,7 +75,7 @@ class Page:
     """One tab. What it asked the network for is in `asked`, what went wrong in `complaints`."""
 
     def __init__(self, address: str, seconds: float = 30) -> None:
-        self.socket, self.count, self.seconds = Socket(address, seconds), 0, seconds
+        self.socket, self.count, self.seconds = Socket(address, 120), 0, seconds
         self.asked: list[str] = []
         self.complaints: list[str] = []
         for domain in ("Page", "Runtime", "Network", "Log"):

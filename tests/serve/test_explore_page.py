@@ -58,6 +58,11 @@ ASKED = """(async () => {
   await ask();
   return performance.now() - from;
 })()"""
+SAVED = """(() => {
+  const make = URL.createObjectURL.bind(URL);
+  window.saved = [];
+  URL.createObjectURL = (blob) => { window.saved.push(blob); return make(blob); };
+})()"""
 TILES = """[...document.querySelectorAll('.tile .pick')].map((one) =>
   [one.title, parseFloat(one.querySelector('.caption').textContent)])"""
 LEAST = """(() => {
@@ -187,7 +192,7 @@ def test_the_similarity_slider_and_a_filter_narrow_the_answers(page, sky):
 
 def test_a_lasso_becomes_a_table_csv_and_votable(page, sky):
     _, seen = sky
-    page.run("window.saved = []; URL.createObjectURL = (blob) => { window.saved.push(blob); return 'about:blank#'; }")
+    page.run(SAVED)
     page.press("l")
     left, top, width, height = page.run(BOX)
     x, y, half = left + width / 2, top + height / 2, height / 3
