@@ -46,7 +46,10 @@ def run(page: str) -> None:
 
 def test_every_page_with_code_is_run():
     pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")}
-    assert {page for page in pages if any(language == "python" for _, language, _ in blocks(page))} == {*NEEDS, *ELSEWHERE}
+    assert {page for page in pages if any(language == "python" for _, language, _ in blocks(page))} == {
+        *NEEDS,
+        *ELSEWHERE,
+    }
 
 
 def test_a_page_that_is_wrong_is_found(tmp_path, monkeypatch):

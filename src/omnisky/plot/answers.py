@@ -92,7 +92,13 @@ def learning_curves(
             ink = ACCENT if one.ours else next(shades)
             axes.fill_between(labels, one.value - one.error, one.value + one.error, color=ink, alpha=0.22, linewidth=0)
             axes.plot(
-                labels, one.value, "o-", color=ink, linewidth=2.2 if one.ours else 1.5, markersize=5, zorder=3 + one.ours
+                labels,
+                one.value,
+                "o-",
+                color=ink,
+                linewidth=2.2 if one.ours else 1.5,
+                markersize=5,
+                zorder=3 + one.ours,
             )
             ends.append((float(one.value[-1]), one.name, ink))
         axes.margins(x=0.03)
