@@ -56,9 +56,9 @@ def property_map(
             left = _EDGE + column * (panel + _EDGE)
             axes = figure.add_axes((left / wide, foot / tall, panel / wide, panel / tall))
             known = np.isfinite(value)
-            ends = np.percentile(value[known], (2, 98))
+            (x, y), ends = xy[known].T, np.percentile(value[known], (2, 98))
             drawn = axes.hexbin(
-                *xy[known].T, value[known], gridsize=cells, extent=(low[0], high[0], low[1], high[1]), mincnt=1,
+                x, y, value[known], gridsize=cells, extent=(low[0], high[0], low[1], high[1]), mincnt=1,
                 reduce_C_function=np.median, cmap=ramp(), vmin=ends[0], vmax=ends[1], linewidths=0.1, edgecolors="face",
             )  # fmt: skip
             axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))

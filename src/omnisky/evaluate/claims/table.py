@@ -87,7 +87,7 @@ def measure(
 
 def _row(task: str, one: Stated) -> Row:
     """A row that is not among the sources' own."""
-    told = {
+    told: dict[str, Any] = {
         "number": "as its command counts it",
         "paper": "–",
         "data": "mock sky",
