@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -91,15 +92,8 @@ def learning_curves(
         for one in curves:
             ink = ACCENT if one.ours else next(shades)
             axes.fill_between(labels, one.value - one.error, one.value + one.error, color=ink, alpha=0.22, linewidth=0)
-            axes.plot(
-                labels,
-                one.value,
-                "o-",
-                color=ink,
-                linewidth=2.2 if one.ours else 1.5,
-                markersize=5,
-                zorder=3 + one.ours,
-            )
+            look: dict[str, Any] = {"linewidth": 2.2 if one.ours else 1.5, "markersize": 5, "zorder": 4 if one.ours else 3}
+            axes.plot(labels, one.value, "o-", color=ink, **look)
             ends.append((float(one.value[-1]), one.name, ink))
         axes.margins(x=0.03)
         log_axis(axes, "x")

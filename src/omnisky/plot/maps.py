@@ -56,11 +56,10 @@ def property_map(
             left = _EDGE + column * (panel + _EDGE)
             axes = figure.add_axes((left / wide, foot / tall, panel / wide, panel / tall))
             known = np.isfinite(value)
-            ends = np.percentile(value[known], (2, 98))
+            (x, y), ends = xy[known].T, np.percentile(value[known], (2, 98))
             drawn = axes.hexbin(
-                xy[known, 0], xy[known, 1], value[known], gridsize=cells, mincnt=1,
-                extent=(low[0], high[0], low[1], high[1]), reduce_C_function=np.median, cmap=ramp(),
-                vmin=ends[0], vmax=ends[1], linewidths=0.1, edgecolors="face",
+                x, y, value[known], gridsize=cells, extent=(low[0], high[0], low[1], high[1]), mincnt=1,
+                reduce_C_function=np.median, cmap=ramp(), vmin=ends[0], vmax=ends[1], linewidths=0.1, edgecolors="face",
             )  # fmt: skip
             axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             axes.set_title(fitted(name, panel, 11), pad=6)

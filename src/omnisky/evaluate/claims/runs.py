@@ -78,8 +78,9 @@ def aion(given: Inputs) -> Result:
     widths = [Score(*one["width"]) for one in state["redshifts"]]
     scores = {}
     if len(widths) > 1:
-        ratio = widths[-1].value / widths[0].value
-        error = ratio * np.hypot(widths[0].error / widths[0].value, widths[-1].error / widths[-1].value)
+        first, last = widths[0], widths[-1]
+        ratio = last.value / first.value
+        error = ratio * np.hypot(first.error / first.value, last.error / last.value)
         scores["aion/posterior"] = Score(1 - ratio, float(error))
     return Result(scores, stated=tuple(stated))
 

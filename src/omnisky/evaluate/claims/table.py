@@ -87,13 +87,10 @@ def measure(
 
 def _row(task: str, one: Stated) -> Row:
     """A row that is not among the sources' own."""
-    claim = Claim(
-        key=f"{task}/{one.words}",
-        source=task.upper(),
-        words=one.words,
-        number="as its command counts it",
-        paper="–",
-        data="mock sky",
-        command=f"omnisky evaluate {task}",
-    )
-    return Row(claim, one.found, one)
+    told: dict[str, Any] = {
+        "number": "as its command counts it",
+        "paper": "–",
+        "data": "mock sky",
+        "command": f"omnisky evaluate {task}",
+    }
+    return Row(Claim(key=f"{task}/{one.words}", source=task.upper(), words=one.words, **told), one.found, one)

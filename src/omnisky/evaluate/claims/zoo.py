@@ -172,7 +172,8 @@ def votes(given: Inputs) -> Result:
     headers = ("votes for", "ridge on omnisky-nano", "ridge on PCA of pixels", "boosted trees on PCA of pixels")
     grid = Grid(f"Vote fractions of {int(test.sum()):,} held-out galaxies of Galaxy Zoo 2: R²", headers, tuple(lines))
     unseen = test | ~np.isin(seen.object_id, _ids(given))
-    rest = Embedding(x[unseen], seen.object_id[unseen], seen.ra[unseen], seen.dec[unseen], "votes")
+    there = seen.take(unseen)
+    rest = Embedding(x[unseen], there.object_id, there.ra, there.dec, "votes")
     odd, flat = _oddities(rest, pixels[unseen], known[ODD][unseen]), flat_map(rest)
     drawn = {"xy": flat.xy.round(3).tolist(), "method": flat.method}
     drawn |= {"properties": {NAMES[c]: known[c][unseen].round(3).tolist() for c in (FEATURED, EDGE_ON, ODD)}}
@@ -195,10 +196,11 @@ def _oddities(seen: Embedding, pixels: np.ndarray, vote: np.ndarray) -> Result:
     blind = {"omnisky-nano": oddness(seen), "PCA of pixels": oddness(replace(seen, vectors=pixels))}
     found = {name: (auc(odd, score), _among_first(odd, score)) for name, score in blind.items()}
     labelled = taught(seen, odd, blind["omnisky-nano"])
+    rows: list[tuple[str, ...]]
     rows = [(f"isolation forest and LOF on {name}", str(a), str(b)) for name, (a, b) in found.items()]
     for n, (free, chance) in labelled.items():
         told = auc(odd[free], chance), _among_first(odd[free], chance)
-        rows.append((f"omnisky-nano, {n} labels asked for in rounds (among the others)", str(told[0]), str(told[1])))
+        rows.append((f"omnisky-nano, {n} labels asked for in rounds (among the others)", *map(str, told)))
     free, chance = labelled[max(labelled)]
     sharper = bootstrap(
         lambda o, a, b: area(o, a) - area(o, b), odd[free], chance, blind["omnisky-nano"][free]
@@ -280,7 +282,7 @@ def at_64_px(seen: Observation) -> Observation:
 
 
 def other_survey(given: Inputs) -> Result:
-    """Smooth or not by votes on SDSS, asked of held-out SDSS galaxies; of the Legacy Survey's, whether Sa or later."""
+    """Features or none by votes on SDSS, asked of held-out SDSS galaxies, and of others whether they are Sa or later."""
     here, there = read(given.folder(CLASSES) / VOTES), read(given.folder(OTHER))
     image: Image = there["image"]
     quarter = image.flux.shape[-1] // 4
