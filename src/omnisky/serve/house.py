@@ -100,7 +100,7 @@ class House:
             return next(iter(self.indices.values()))
         if name is None and self.indices:
             raise BadValue("which index", saw="no name", want=tuple(self.indices))
-        if name not in self.indices:
+        if name is None or name not in self.indices:
             raise MissingModality("no such index", saw=name, want=tuple(self.indices), hint="omnisky serve --index DIR")
         return self.indices[name]
 
