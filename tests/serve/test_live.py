@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -110,6 +110,7 @@ def test_serve_refuses_by_name(words, said, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_and_started_again_it_answers_as_before(tmp_path):
     """Two models, a process of its own, killed while it works; the client asks again until it is back."""
     for name, seed in (("one", 1), ("two", 2)):
@@ -120,16 +121,24 @@ def test_killed_and_started_again_it_answers_as_before(tmp_path):
     words = [sys.executable, "-m", "omnisky", "serve", str(tmp_path / "one"), f"b={tmp_path / 'two'}", "--port", port]
     seen, address = small.galaxies(200), f"http://127.0.0.1:{port}"
     want = {name: embed(store.load(tmp_path / folder), seen).vectors for name, folder in (("one", "one"), ("b", "two"))}
-    first = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert first.stdout.readline().startswith(f"{address} serves one, b")
-    with Client(address, retries=12) as client, ThreadPoolExecutor(2) as pool:
-        client.models()
-        asked = {name: pool.submit(client.embeddings, seen, name, batch=1) for name in want}
-        time.sleep(0.3)
-        first.kill()
-        first.wait()
-        second = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-        for name, one in asked.items():
-            np.testing.assert_allclose(one.result(), want[name], rtol=1e-4, atol=1e-5)
-    second.send_signal(signal.SIGINT)
-    assert second.wait(20) in (0, -signal.SIGINT, 130)
+    with ExitStack() as processes:
+
+        def start() -> subprocess.Popen[str]:
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+            processes.callback(process.kill)
+            return process
+
+        first = start()
+        assert first.stdout.readline().startswith(f"{address} serves one, b")
+        with Client(address, retries=40) as client, ThreadPoolExecutor(2) as pool:
+            client.models()
+            asked = {name: pool.submit(client.embeddings, seen, name, batch=1) for name in want}
+            time.sleep(0.3)
+            first.kill()
+            first.communicate()
+            second = start()
+            for name, one in asked.items():
+                np.testing.assert_allclose(one.result(), want[name], rtol=1e-4, atol=1e-5)
+        second.send_signal(signal.SIGINT)
+        second.communicate(timeout=20)
+        assert second.returncode in (0, -signal.SIGINT, 130)
