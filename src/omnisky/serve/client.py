@@ -56,7 +56,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         key = os.environ.get("OMNISKY_API_KEY", "") if api_key is None else api_key
-        headers = [(b"Authorization", f"Bearer {key}".encode())] if key else []
+        headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
         self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s, transport=transport)
         self.retries, self.at_once, self._lots = retries, at_once, random.Random()
 
@@ -310,8 +310,8 @@ def _observation(seen: What) -> Observation | Source:
     """A part by itself gets ids: its rows, counted."""
     if not isinstance(seen, Part):
         return seen
-    name = "image" if isinstance(seen, Image) else "spectrum"
-    return Observation.of(range(len(seen))) | {name: seen}
+    ids = range(len(seen))
+    return Observation.of(ids, image=seen) if isinstance(seen, Image) else Observation.of(ids, spectrum=seen)
 
 
 def _arrow(seen: Observation, part: str | None) -> bytes:

@@ -31,8 +31,8 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        said = headers.get("authorization", "").encode("latin-1")
-        if self.api_key and scope["path"] != "/health" and not self._may(said):
+        key = headers.get("authorization", "").encode("latin-1")
+        if self.api_key and scope["path"] != "/health" and not self._may(key):
             await problem(NotAllowed(want="the server's key", hint="Authorization: Bearer KEY"))(scope, receive, send)
             return
         if headers.get("content-encoding", "identity") != "identity":

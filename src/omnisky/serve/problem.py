@@ -71,6 +71,8 @@ def told(status: int, kind: str, detail: str, more: dict[str, Any] | None = None
     """A problem by its parts."""
     body = {"type": f"urn:omnisky:{kind}", "title": kind, "status": status, "detail": detail, **(more or {})}
     headers = {"Retry-After": "1"} if status in (429, 503) else {}
+    if status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not waited for
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer, Basic realm="omnisky, any name, the key as password"'
     return JSONResponse(body, status, headers, media_type="application/problem+json")

@@ -171,9 +171,9 @@ def arrow_of(seen: Observation) -> bytes:
 def plain(values: np.ndarray) -> Any:
     """Nested lists for JSON, in which NaN and infinity are null."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        said = values.astype(object)
-        said[~np.isfinite(values)] = None
-        return said.tolist()
+        spelled = values.astype(object)
+        spelled[~np.isfinite(values)] = None
+        return spelled.tolist()
     return values.tolist()
 
 
