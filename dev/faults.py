@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3)
     times = parser.parse_args().times
     torch.set_num_threads(1)
-    print(f"# Faults\n\nWritten by `python dev/faults.py --times {times}`, which stops where something is lost.\n")
+    print(f"# Faults\n\nBy `python dev/faults.py --times {times}`, which stops where something does not survive.\n")
     print("| fault | what survived |\n|---|---|")
     for name, inject in faults(times).items():
         with tempfile.TemporaryDirectory() as scratch:

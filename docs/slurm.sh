@@ -18,6 +18,8 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # Killed, requeued or out of time: the same command goes on from RUN/last, also with another --nodes.
 export OMP_NUM_THREADS=8
+# Else torch 2.13 tells ranks that start again (--max-restarts) the addresses of dead ones.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 srun torchrun \
     --nnodes "$SLURM_NNODES" --nproc-per-node "$SLURM_GPUS_ON_NODE" --max-restarts 3 \
     --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$first:29500" \
