@@ -92,7 +92,11 @@ def learning_curves(
         for one in curves:
             ink = ACCENT if one.ours else next(shades)
             axes.fill_between(labels, one.value - one.error, one.value + one.error, color=ink, alpha=0.22, linewidth=0)
-            look: dict[str, Any] = {"linewidth": 2.2 if one.ours else 1.5, "markersize": 5, "zorder": 4 if one.ours else 3}
+            look: dict[str, Any] = {
+                "linewidth": 2.2 if one.ours else 1.5,
+                "markersize": 5,
+                "zorder": 4 if one.ours else 3,
+            }
             axes.plot(labels, one.value, "o-", color=ink, **look)
             ends.append((float(one.value[-1]), one.name, ink))
         axes.margins(x=0.03)
