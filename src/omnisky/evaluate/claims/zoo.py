@@ -282,7 +282,7 @@ def at_64_px(seen: Observation) -> Observation:
 
 
 def other_survey(given: Inputs) -> Result:
-    """Features or none by votes on SDSS, asked of held-out SDSS galaxies, and of others whether they are Sa or later."""
+    """Features or none by votes on SDSS, asked of held-out ones, and of others whether they are Sa or later."""
     here, there = read(given.folder(CLASSES) / VOTES), read(given.folder(OTHER))
     image: Image = there["image"]
     quarter = image.flux.shape[-1] // 4
