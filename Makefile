@@ -6,7 +6,7 @@ PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 # Two at a time, a file each: more share the same memory and gain little on two cores.
-TOGETHER := -n 2 --dist loadfile
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help

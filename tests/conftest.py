@@ -25,6 +25,15 @@ settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
 
+LONGEST = ("test_demo.py", "test_morphology.py", "test_house.py", "test_learned.py")
+"""begun first, so that of two workers neither is left with a long one at the end"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; else in the order they were found."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Shapes unchecked, as for a user: bad data must then meet an error of ours, not jaxtyping's."""

@@ -252,7 +252,7 @@ CLAIMS = (
         number="by what share the 68 % interval shrinks, from the least seen to the most",
         paper="a figure",
         data=MODALITIES,
-        command="",
+        command="omnisky evaluate aion",
     ),
     # AstroDINO, Euclid
     Claim(
