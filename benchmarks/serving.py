@@ -53,6 +53,7 @@ def galaxies(n: int) -> Observation:
 
 async def load(address: str, seen: Observation, want: Embedding, at_once: int, seconds: float) -> Load:
     """`at_once` clients for `seconds`."""
+    clients = [AsyncClient(address, retries=0) for _ in range(at_once)]  # before the clock: each reads certificates
     until, times, wrong, lost = time.perf_counter() + seconds, [], 0, 0
     spread = want.vectors.std()
 
@@ -71,7 +72,6 @@ async def load(address: str, seen: Observation, want: Embedding, at_once: int, s
             wrong += int(found.object_id[0] != want.object_id[i] or apart > APART)
             i = (i + 37) % len(seen)
 
-    clients = [AsyncClient(address, retries=0) for _ in range(at_once)]
     begun = time.perf_counter()
     await asyncio.gather(*(one(k * 7 % len(seen), client) for k, client in enumerate(clients)))
     whole = time.perf_counter() - begun
