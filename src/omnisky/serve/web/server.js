@@ -87,7 +87,7 @@ export async function madeViews(element, server, sky, row) {
   };
   for (const model of server.can("generate")) {
     for (const codec of model.reads.filter((codec) => codec.part === "image" || codec.part === "spectrum")) {
-      const goesOn = model.kind === "Autoregressive";
+      const goesOn = model.kind.endsWith("Autoregressive");
       const words = { model: model.id, target: codec.name, ...(goesOn ? { keep: 16 } : {}) };
       offer(`${goesOn ? "finished from its centre" : codec.name} · ${model.id}`, async () => shown(sky, (await server.ask("generate", words, body)).data[0]));
     }
