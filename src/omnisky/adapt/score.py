@@ -137,11 +137,12 @@ def rmse(truth: Float[np.ndarray, " object"], said: Float[np.ndarray, " object"]
 def sigma_nmad(truth: Float[np.ndarray, " object"], said: Float[np.ndarray, " object"]) -> Score:
     """1.4826 · median |Δ − median Δ|, Δ = (said − truth) / (1 + truth) (Hoaglin et al. 1983; Ilbert et al. 2006)."""
 
-    def measure(t: np.ndarray, s: np.ndarray) -> float:
-        off = (s - t) / (1 + t)
-        return float(1.4826 * np.median(np.abs(off - np.median(off))))
+    return bootstrap(lambda t, s: nmad((s - t) / (1 + t)), *_finite(truth, said))
 
-    return bootstrap(measure, *_finite(truth, said))
+
+def nmad(off: Float[np.ndarray, " object"]) -> float:
+    """1.4826 times the median absolute deviation."""
+    return float(1.4826 * np.median(np.abs(off - np.median(off))))
 
 
 def bias(truth: Float[np.ndarray, " object"], said: Float[np.ndarray, " object"]) -> Score:
@@ -173,12 +174,17 @@ def pit_distance(truth: Float[np.ndarray, " object"], draws: Float[np.ndarray, "
 
     Of n objects with honest posteriors it is 0.87 / √n on average.
     """
+    return from_uniform(pit(truth, draws))
+
+
+def from_uniform(values: Float[np.ndarray, " object"]) -> Score:
+    """The largest distance of the distribution of values in 0 … 1 from the uniform one (Kolmogorov)."""
 
     def measure(p: np.ndarray) -> float:
         rises = np.arange(len(p) + 1) / len(p)  # the distribution jumps at each object: both sides of the jump count
         return float(max(np.max(rises[1:] - np.sort(p)), np.max(np.sort(p) - rises[:-1])))
 
-    return bootstrap(measure, pit(truth, draws))
+    return bootstrap(measure, values)
 
 
 def crps(truth: Float[np.ndarray, " object"], draws: Float[np.ndarray, "object draw"]) -> Score:

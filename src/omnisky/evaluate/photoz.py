@@ -21,7 +21,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from omnisky.adapt.score import Score, bootstrap
+from omnisky.adapt.score import Score, bootstrap, nmad
 from omnisky.codec import token_shards
 from omnisky.codec.book import CodecBook, tokenize
 from omnisky.codec.saved import save_codecs, signature
@@ -29,7 +29,7 @@ from omnisky.codec.scalar import ScalarCodec, ScalarPlan, fitted, sample
 from omnisky.codec.tokens import Tokens
 from omnisky.errors import MissingModality
 from omnisky.evaluate.pairs import Watch
-from omnisky.evaluate.posteriors import Told, gain, judge, nmad, point_scores
+from omnisky.evaluate.posteriors import Told, gain, judge, point_scores
 from omnisky.generate import Posterior, posterior
 from omnisky.model import store
 from omnisky.model.masked import AnyToAny

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Float
 
-from omnisky.adapt.score import Score, bootstrap
+from omnisky.adapt.score import Score, bias, bootstrap, coverage, from_uniform, outlier_fraction, sigma_nmad
 from omnisky.errors import ShapeMismatch
 from omnisky.generate import Posterior
 
@@ -99,8 +99,7 @@ def judge(inputs: str, validation: Pair, test: Pair, beyond: float = 0.15) -> To
     covered = {}
     for share in (0.68, 0.95):
         for when, one in (("", after), (" before", before)):
-            low, high = one.interval(share).T
-            covered[f"{share:.0%}{when}"] = bootstrap(_mean, ((low <= truth) & (truth <= high)).astype(float))
+            covered[f"{share:.0%}{when}"] = coverage(truth, *one.interval(share).T)
     low, high = after.interval(0.68).T
     return Told(
         inputs=inputs,
@@ -109,7 +108,7 @@ def judge(inputs: str, validation: Pair, test: Pair, beyond: float = 0.15) -> To
         crps=bootstrap(_mean, each),
         width=bootstrap(_median, (high - low) / 2),
         temperature=temperature,
-        pit_distance=bootstrap(_distance, pit),
+        pit_distance=from_uniform(pit),
         covered=covered,
         crps_each=each,
         pit=pit,
@@ -120,11 +119,10 @@ def point_scores(
     truth: Float[np.ndarray, " object"], said: Float[np.ndarray, " object"], beyond: float
 ) -> dict[str, Score]:
     """sigma_nmad, outliers and bias of Δ / (1 + z)."""
-    off = (said - truth) / (1 + truth)
     return {
-        "sigma_nmad": bootstrap(nmad, off),
-        "outliers": bootstrap(lambda o: float(np.mean(np.abs(o) > beyond)), off),
-        "bias": bootstrap(_mean, off),
+        "sigma_nmad": sigma_nmad(truth, said),
+        "outliers": outlier_fraction(truth, said, beyond),
+        "bias": bias(truth, said),
     }
 
 
@@ -140,13 +138,3 @@ def _mean(values: np.ndarray) -> float:
 
 def _median(values: np.ndarray) -> float:
     return float(np.median(values))
-
-
-def nmad(off: np.ndarray) -> float:
-    """1.4826 times the median absolute deviation."""
-    return float(1.4826 * np.median(np.abs(off - np.median(off))))
-
-
-def _distance(pit: np.ndarray) -> float:
-    rises, ordered = np.arange(len(pit) + 1) / len(pit), np.sort(pit)
-    return float(max(np.max(rises[1:] - ordered), np.max(ordered - rises[:-1])))
