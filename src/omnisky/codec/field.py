@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from omnisky.observe.types import Image, Observation, SegmentationMap
 
 KINDS = 5
 """of source, by the Tractor"""
+EMPTY_SKY = -4.5
+"""logit that every pixel begins with, a field of 0.011: nearly all of a map is sky, and learning that first, from a
+half, shuts the decoder for good"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +149,7 @@ class FieldBody(nn.Module):
         self.encode_proj = nn.Conv2d(width, config.embedding_dim, 1)
         self.decode_proj = nn.Conv2d(config.embedding_dim, width, 1)
         self._quantizer = FSQ(config.levels)
+        nn.init.constant_(cast(Tensor, self.decoder.net[-1].bias), EMPTY_SKY)
 
     @property
     def codes(self) -> int:

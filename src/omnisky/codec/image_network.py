@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.magvit import MagVit, pointwise
+from omnisky.codec.magvit import ALMOST_SHUT, MagVit, pointwise
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import LATER, Codec, Span, Tokens
@@ -95,6 +95,9 @@ class ImageCodecConfig:
     ends_alone: bool = field(default=False, metadata=LATER)
     """in training, only the weights between channels and network learn: for a row that was added"""
 
+    gate: float = field(default=ALMOST_SHUT, metadata=LATER)
+    """logit that residual units' gates begin with; the published one wants hundreds of thousands of steps"""
+
     def __post_init__(self) -> None:
         if len(set(self.channels)) < len(self.channels):
             raise BadValue("rows", saw=self.channels, want="each channel once", hint="another prefix")
@@ -163,7 +166,7 @@ class ImageNetwork(nn.Module):
         self.config = config
         self.codecs: tuple[Codec, ...] = ()
         self.subsample_in, self.subsample_out = Channels(n, projected), Channels(projected, n)
-        self.model = MagVit(projected, width, config.n_compressions, config.num_consecutive)
+        self.model = MagVit(projected, width, config.n_compressions, config.num_consecutive, config.gate)
         self.pre_quant_proj = nn.Conv2d(width, config.embedding_dim, 1)
         self.post_quant_proj = nn.Conv2d(config.embedding_dim, width, 1)
         self._quantizer = FSQ(config.quantizer_levels)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from omnisky.codec.winograd import convolved
 
 ALMOST_SHUT = -10.0
-"""where a gate's logit begins: every unit starts as nearly the identity"""
+"""where a gate's logit begins: every unit starts as nearly the identity. Adam needs thousands of steps to open it"""
 
 
 class Padded(nn.Module):
@@ -34,13 +34,13 @@ class Padded(nn.Module):
 class Gate(nn.Module):
     """How much each channel counts in this image, said by the image's brightest parts."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, start: float = ALMOST_SHUT) -> None:
         super().__init__()
         hidden = max(16, width // 2)
         self.to_k = nn.Conv2d(width, 1, 1)
         self.net = nn.Sequential(nn.Conv2d(width, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, width, 1))
         nn.init.zeros_(self._last.weight)
-        nn.init.constant_(_bias(self._last), ALMOST_SHUT)
+        nn.init.constant_(_bias(self._last), start)
 
     @property
     def _first(self) -> nn.Conv2d:
@@ -62,9 +62,10 @@ class Gate(nn.Module):
 class ResidualUnit(nn.Module):
     """x + gate · ELU(1×1(ELU(3×3(x)))). What is added to stays as precise as it came: rounding must not add up."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, gate: float = ALMOST_SHUT) -> None:
         super().__init__()
-        self.net = nn.Sequential(Padded(width, width, 3), nn.ELU(), nn.Conv2d(width, width, 1), nn.ELU(), Gate(width))
+        end = Gate(width, gate)
+        self.net = nn.Sequential(Padded(width, width, 3), nn.ELU(), nn.Conv2d(width, width, 1), nn.ELU(), end)
 
     def forward(self, x: Float[Tensor, "object width y x"]) -> Float[Tensor, "object width y x"]:
         free = not torch.is_grad_enabled()
@@ -105,21 +106,21 @@ class ChannelNorm(nn.Sequential):
 class MagVit(nn.Module):
     """`projected` channels ↔ `width` channels of an image halved so many times."""
 
-    def __init__(self, projected: int, width: int, halvings: int, units: int) -> None:
+    def __init__(self, projected: int, width: int, halvings: int, units: int, gate: float = ALMOST_SHUT) -> None:
         super().__init__()
         widths = [width // 2**i for i in range(halvings, -1, -1)]
 
         def residuals(w: int) -> nn.Module:
-            return nn.Sequential(*(ResidualUnit(w) for _ in range(units)))
+            return nn.Sequential(*(ResidualUnit(w, gate) for _ in range(units)))
 
-        down: list[nn.Module] = [ResidualUnit(widths[0])]
+        down: list[nn.Module] = [ResidualUnit(widths[0], gate)]
         for a, b in pairwise(widths):
             down += [Padded(a, b, 3, stride=2), residuals(b)]
         down += [Padded(width, width, 7), residuals(width), ChannelNorm(width)]
         up: list[nn.Module] = [residuals(width), Padded(width, width, 3)]
         for a, b in pairwise(widths[::-1]):
             up += [residuals(a), Doubled(a, b)]
-        up.append(ResidualUnit(widths[0]))
+        up.append(ResidualUnit(widths[0], gate))
         self.conv_in = Padded(projected, widths[0], 7)
         self.encoder_layers = nn.ModuleList(down)
         self.decoder_layers = nn.ModuleList(up)

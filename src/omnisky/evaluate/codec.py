@@ -171,6 +171,8 @@ def evaluate(
 ) -> Report:
     """Measure the codec in `folder` on at most so many of the held-out objects; `share` 1 takes all objects.
 
+    Spectra without a good pixel are left out.
+
     Raises BadValue for fewer than 2, MissingModality where nothing is what the codec reads, and what it raises.
     """
     codec = codec_of(store.load(folder))
@@ -210,13 +212,18 @@ def _in_bands(image: Image, chosen: list[int]) -> Image:
 def _unseen(source: Source, part: str, most: int, share: float) -> Iterator[Observation]:
     left = most
     for block in blocks(source):
-        chosen = held_out(block, share) & block[part].there()
+        chosen = held_out(block, share) & _measured(block[part])
         rows = np.flatnonzero(chosen)[:left]
         left -= len(rows)
         for start in range(0, len(rows), 32):
             yield block.take(rows[start : start + 32])
         if not left:
             return
+
+
+def _measured(part: Any) -> Bool[np.ndarray, " object"]:
+    """Of spectra, those without a good pixel are as good as absent: fibres that broke."""
+    return part.there() & part.where_good().any(1) if isinstance(part, Spectrum) else part.there()
 
 
 # --- sums, an object a row ----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def codec_image() -> Run:
     )
 
 
-IMAGE_MINI = ImageCodecConfig(hidden_dims=128, num_consecutive=1, multisurvey_projection_dims=24)
+IMAGE_MINI = ImageCodecConfig(hidden_dims=128, num_consecutive=1, multisurvey_projection_dims=24, gate=-2.0)
 """2.0M parameters; as many tokens and codes as published"""
 
 
@@ -46,10 +46,10 @@ def codec_image_mini() -> Run:
             Planes(config=IMAGE_MINI, floor=0.02),
             Planes(config=IMAGE_MINI, floor=0.02, survey="hsc", part="image_hsc", name="planes_hsc"),
         ),
-        steps=1200,
+        steps=2400,
         batch=8,
-        optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
-        judge_every=400,
+        optim=AdamW(peak=1e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+        judge_every=800,
         workers=1,
     )
 
@@ -128,9 +128,9 @@ def codec_field_mini() -> Run:
         name="codec-field-mini",
         model=FIELD_MINI,
         codecs=(FieldRows(),),
-        steps=4000,
+        steps=2000,
         batch=32,
-        optim=AdamW(peak=2e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
+        optim=AdamW(peak=5e-4, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
         workers=1,
     )
 
