@@ -69,6 +69,16 @@ def test_a_killed_call_goes_on(tmp_path):
     assert len(read_shards(tmp_path)) == 10
 
 
+def test_two_processes_share_the_shards(tmp_path):
+    seen, tokens = sky()
+    for part in ((1, 2), (0, 2)):
+        tokenize(CODECS, seen, tmp_path, shard=4, part=part)
+        assert len(list(tmp_path.iterdir())) == (1 if part[0] else 3)
+    assert read_shards(tmp_path).object_id.tolist() == seen.object_id.tolist()
+    with pytest.raises(BadValue, match="2 of 2"):
+        tokenize(CODECS, seen, tmp_path, part=(2, 2))
+
+
 def test_surveys_that_have_other_modalities(tmp_path):
     for place, z in (("a", True), ("b", False)):
         tokenize(CODECS[: 1 + z], sky(z=z)[0], tmp_path / place)

@@ -160,3 +160,11 @@ def test_what_is_refused(seen, tmp_path):
         around_all([torch.nn.Linear(1, 1)])
     with pytest.raises(MissingModality, match="nothing to fit"):
         make_tokens(Observation.of(range(3), image=images(3)), tmp_path)
+
+
+def test_the_second_process_waits_for_the_codecs(seen, networks, tmp_path):
+    with pytest.raises(BadValue, match="start this part later"):
+        make_tokens(seen, tmp_path, networks, shard=8, part=(1, 2))
+    for part in ((0, 2), (1, 2)):
+        make_tokens(seen, tmp_path, networks, shard=8, batch=4, part=part)
+    assert read_shards(tmp_path).object_id.tolist() == seen.object_id.tolist()

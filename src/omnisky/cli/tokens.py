@@ -21,6 +21,7 @@ def tokenize(
     groups: tuple[str, ...] = (),
     shard: int = 1024,
     batch: int = 64,
+    part: str = "0/1",
 ) -> None:
     """Write the token ids of observations, for omnisky train aion-mini data=OUT. Called again, it goes on.
 
@@ -41,6 +42,8 @@ def tokenize(
         Objects a file: what is made again, at most, after a run was killed.
     batch
         Objects at a time.
+    part
+        One of several processes that share the files: 0/2 and 1/2. The first fits the codecs; start the others then.
     """
     from omnisky.codec.groups import Groups
     from omnisky.model.store import load
@@ -50,6 +53,9 @@ def tokenize(
 
     keep_memory()
     together = Groups(groups=tuple(tuple(group.split("+")) for group in groups)) if groups else None
+    own, _, parts = part.partition("/")
+    if not own.isdecimal() or not parts.isdecimal():
+        raise BadValue("part", saw=part, want="0/2, the first of two")
     with counting_bar("tokenize") as watch:
         make_tokens(
             opened(data),
@@ -58,6 +64,7 @@ def tokenize(
             groups=together,
             shard=shard,
             batch=batch,
+            part=(int(own), int(parts)),
             watch=watch,
         )
     print(f"{out}: train on it with omnisky train aion-mini data={out}")

@@ -79,17 +79,21 @@ def tokenize(
     batch: int = 64,
     signature: str = "",
     keep: Callable[[Observation, Tokens], Tokens] | None = None,
+    part: tuple[int, int] = (0, 1),
     watch: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the ids of all objects as shards into a folder. Killed at any moment, the same call goes on after the last.
 
     `signature` is of the codecs: shards made by others are refused, and so is a folder of other objects. `keep` takes
-    tokens away that an object is not to have. Raises BadValue, ProvenanceError, StorageError.
+    tokens away that an object is not to have. `part` (i, n) writes every n-th shard from the i-th, so that n processes
+    write them all. Raises BadValue, ProvenanceError, StorageError.
     """
-    folder = Path(folder)
+    folder, (own, parts) = Path(folder), part
     if shard < 1 or batch < 1 or not len(seen):
         raise BadValue(saw=f"{len(seen)} objects, shard={shard}, batch={batch}", want="1 or more of each")
-    for start in range(0, len(seen), shard):
+    if not 0 <= own < parts:
+        raise BadValue("part", saw=f"{own} of {parts}", want="0 of 1, or 0 … n − 1 of n")
+    for start in range(own * shard, len(seen), parts * shard):
         stop, file = min(start + shard, len(seen)), folder / f"{start // shard:06d}.parquet"
         recover(file)
         if file.exists():

@@ -41,17 +41,21 @@ def make_tokens(
     groups: Groups | None = None,
     shard: int = 1024,
     batch: int = 64,
+    part: tuple[int, int] = (0, 1),
     watch: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Fit codecs of numbers, keep them and the learned ones in `out`, and write the ids of all objects.
 
-    `networks` are trained ones, each used for all its modalities. Killed, the same call goes on. Raises BadValue,
-    MissingModality, ProvenanceError.
+    `networks` are trained ones, each used for all its modalities. Killed, the same call goes on. `part` (i, n) is one of
+    n processes: the first fits the codecs, the others start once they are there. Raises BadValue, MissingModality,
+    ProvenanceError.
     """
     out = Path(out)
     learned = around_all(networks)
     recover(out / "codecs")
     if not (out / "codecs").is_dir():
+        if part[0]:
+            raise BadValue(f"no {out / 'codecs'} yet", want="part 0 to have fitted them", hint="start this part later")
         fitted = fit_numbers(blocks(light(source)))
         save_codecs({**fitted, **learned}, out)
     codecs = tuple(CodecBook(out).values())
@@ -59,7 +63,7 @@ def make_tokens(
         raise BadValue(f"{out} was begun with other codecs", saw=changed, want="the same", hint="another folder")
     signed = signature(codecs) + (f" {groups}" if groups else "")
     return token_shards.tokenize(
-        codecs, source, out, shard=shard, batch=batch, signature=signed, keep=groups, watch=watch
+        codecs, source, out, shard=shard, batch=batch, signature=signed, keep=groups, part=part, watch=watch
     )
 
 
