@@ -16,7 +16,7 @@ from omnisky.observe.mock.light import lit
 pytest.importorskip("galsim")
 pytest.importorskip("speclite")
 
-SKY = MockSky(objects=120, population=replace(segments.SKY.population, seed=5), spectrographs=())
+SKY = MockSky(objects=400, population=replace(segments.SKY.population, seed=5), spectrographs=())
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_stars_have_no_parts():
     assert not any(one.any() for one in stars.components([0, 1]).values())
 
 
-def test_the_task_measures_both_and_a_mean_map(tmp_path):
+def test_the_task_measures_both_and_a_mean_map(spirals, tmp_path, monkeypatch):
+    barred = spirals[segments.maps(SKY, spirals)[:, 1].any((1, 2))]
+    monkeypatch.setattr(segments, "large_spirals", lambda sky, many: np.resize(barred, many))
     sizes = segments.Sizes(labels=(4, 5), tested=3, steps=3, steps_of_u_net=3)
     found = segments.segmentation(Inputs(None, tmp_path, tmp_path), sizes, SKY)
     assert set(found.scores) == {"aion/arms", "aion/bars"}
@@ -61,8 +63,6 @@ def test_the_task_measures_both_and_a_mean_map(tmp_path):
     assert len(grid.rows) == 6 and len(grid.headers) == 4 and "3 mock spirals" in grid.title
     assert np.shape(found.drawn["maps_light"])[1:] == (3, 48, 48)
     assert all(np.shape(one) == (3, 48, 48) for one in found.drawn["maps"].values())
-    with pytest.raises(BadValue, match="a larger sky"):
-        segments.large_spirals(SKY, 121)
 
 
 def test_a_mean_map_is_the_same_for_all():
@@ -71,3 +71,8 @@ def test_a_mean_map_is_the_same_for_all():
     found = segments._mean_map(learnt, 3)
     assert found.shape == (3, 2, 4, 4) and (found == found[0]).all()
     np.testing.assert_array_equal(found[0, 0], learnt[0, 0])
+
+
+def test_a_sky_with_too_few_spirals_is_refused():
+    with pytest.raises(BadValue, match="a larger sky"):
+        segments.large_spirals(replace(SKY, objects=20), 21)

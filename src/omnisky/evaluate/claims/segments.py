@@ -7,7 +7,7 @@ stands above the noise of the sky there. omnisky-clip learned on mock pictures o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,17 +71,18 @@ def segmentation(given: Inputs, sizes: Sizes = Sizes(), sky: MockSky = SKY) -> R
     learn, test = seen.take(slice(sizes.labels[-1])), seen.take(slice(sizes.labels[-1], None))
     turns, truth = [turned(learn, k) for k in range(TURNS)], test["maps"].flux > 0.5
     frozen = Frozen(store.load(CLIP).eval(), part="image")
-    said: dict[tuple[str, int], Bool[np.ndarray, "object kind y x"]] = {}
-    for name, kind, read in (
+    ways: tuple[tuple[str, Segmenter, Callable[[Observation], np.ndarray]], ...] = (
         (HEAD, Segmenter(steps=sizes.steps), lambda one: frozen.patches(Rows.of(one))),
         (U_NET, FromPixels(hidden=16, steps=sizes.steps_of_u_net), lambda one: _pixels(frozen.model, one["image"])),
-    ):
-        x, asked = [read(one) for one in turns], read(test)
+    )
+    said: dict[tuple[str, int], Bool[np.ndarray, "object kind y x"]] = {}
+    for name, kind, read in ways:
+        x, asked, marked = [read(one) for one in turns], read(test), [one["maps"].flux for one in turns]
         for labels in sizes.labels:
             judge = np.tile(aside(np.arange(labels), 0.2, 0), TURNS)
-            some = [np.concatenate([one[:labels] for one in each]) for each in (x, [t["maps"].flux for t in turns])]
+            given_x, given_y = (np.concatenate([one[:labels] for one in each]) for each in (x, marked))
             with given.count(f"{name}, {labels} maps") as watch:
-                kind.fit(*some, judge=judge, watch=watch if callable(watch) else None)
+                kind.fit(given_x, given_y, judge=judge, watch=watch if callable(watch) else None)
             said[name, labels] = kind.predict(asked)
     for labels in sizes.labels:
         said[MEAN, labels] = _mean_map(learn["maps"].flux[:labels] > 0.5, len(test))
