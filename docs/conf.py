@@ -36,7 +36,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
-LATER = ("adapting", "serving", "scaling-out", "claims", "speed")
+LATER = ("serving", "scaling-out", "claims", "speed")
 """pages that are listed if they are there"""
 
 default_role = "code"

@@ -37,6 +37,15 @@ def test_mondrian_covers_the_faint_as_well_as_the_bright():
     assert held[~faint].mean() == pytest.approx(0.9, abs=0.03)
 
 
+def test_mondrian_moves_intervals_too():
+    said, truth, magnitude = measured(200, 0)
+    ends, edges = np.stack([said - 0.1, said + 0.1], 1), (20.0,)
+    by_ends, by_numbers = (Mondrian.of(one, truth, magnitude, edges) for one in (ends, said))
+    np.testing.assert_allclose(by_ends.interval(ends, magnitude), by_numbers.interval(said, magnitude))
+    inward = Mondrian((20.0,), (-0.2, 0.0), 0.9).interval(ends[:1], np.array([19.0]))
+    np.testing.assert_allclose(inward, [[said[0], said[0]]])  # never crossed
+
+
 @pytest.mark.parametrize("share", [0.5, 2.0])
 def test_quantiles_that_are_too_narrow_or_too_wide_are_mended(share):
     draw = np.random.default_rng(0)

@@ -35,6 +35,7 @@ from omnisky.errors import (
     BadValue,
     ConfigError,
     CorruptFile,
+    MissingModality,
     ObservationError,
     ProvenanceError,
     ResumeMismatch,
@@ -328,6 +329,53 @@ def test_calibrated_intervals_hold_what_they_promise(plan, tmp_path):
     fitted.calibrate(x[200:400], y[200:400], coverage=0.8)
     low, high = FineTunedModel.load(fitted.save(tmp_path / "m")).predict_interval(x[400:]).T
     assert ((low <= y[400:]) & (y[400:] <= high)).mean() == pytest.approx(0.8, abs=0.12)  # 3 σ of both samples
+
+
+@pytest.mark.parametrize("plan", [Linear(), MixtureDensity(**SHORT)], ids=lambda plan: type(plan).__name__)
+def test_intervals_by_bins_hold_in_each_of_them(plan, tmp_path):
+    """Errors are four times as large above 0.5 of the column, which the model does not see."""
+    draw, n = np.random.default_rng(0), 1500
+    x, column = draw.normal(size=(n, 16)).astype(np.float32), draw.uniform(0, 1, n)
+    y = x[:, 0].astype(float) + draw.normal(size=n) * np.where(column > 0.5, 1.0, 0.25)
+    fit, other, rest = slice(300), slice(300, 900), slice(900, None)
+    fitted = FineTunedModel(model(), plan).fit(x[fit], y[fit])
+
+    def held(**told) -> list[float]:
+        low, high = FineTunedModel.load(fitted.save(tmp_path / "m")).predict_interval(x[rest], **told).T
+        inside = (low <= y[rest]) & (y[rest] <= high)
+        return [inside[column[rest] <= 0.5].mean(), inside[column[rest] > 0.5].mean()]
+
+    fitted.calibrate(x[other], y[other])
+    assert held()[1] < 0.84
+    with pytest.raises(BadValue, match="without bins"):
+        held(by=column[rest])
+    fitted.calibrate(x[other], y[other], by=column[other], edges=(0.5,))
+    assert held(by=column[rest]) == pytest.approx([0.9, 0.9], abs=0.07)  # 3 σ of both samples
+    with pytest.raises(BadValue, match="a number for each object"):
+        held()
+    with pytest.raises(ShapeMismatch, match="by"):
+        held(by=column)
+
+
+def test_bins_of_a_column_that_the_objects_have(toy, tmp_path):
+    base, seen, kind, bright = toy
+    fitted = FineTunedModel(base, Linear()).fit(seen.take(slice(20)), bright[:20])
+    rest = seen.take(slice(20, 60))
+    with pytest.raises(MissingModality, match="mag"):
+        fitted.calibrate(rest, bright[20:], by="mag")
+    fitted.calibrate(rest, bright[20:], coverage=0.5, by="class", edges=(0.5,))
+    again = FineTunedModel.load(fitted.save(tmp_path / "m"))
+    by_name = again.predict_interval(seen)
+    np.testing.assert_array_equal(by_name, again.predict_interval(seen, by=kind))
+    margin = np.ptp(by_name, axis=1)
+    assert np.ptp(margin[kind == 0]) < 1e-9 < abs(margin[kind == 0][0] - margin[kind == 1][0])
+    with pytest.raises(MissingModality, match="class"):
+        again.predict_interval(embed(base, seen))
+    with pytest.raises(BadValue, match="edges"):
+        fitted.calibrate(rest, bright[20:], edges=(0.5,), leaky=True)
+    words = FineTunedModel(base, Linear()).fit(seen.take(slice(20)), kind[:20])
+    with pytest.raises(BadValue, match="bins"):
+        words.calibrate(rest, kind[20:], by="class")
 
 
 def test_calibrated_chances_keep_the_answer_and_whom_they_learnt_from(toy):

@@ -95,6 +95,9 @@ def test_overlaps_of_squares():
     assert score.dice(truth, said).value == pytest.approx(0.5)
     with pytest.raises(BadValue, match="not one pixel"):
         score.iou(np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool))
+    half = truth & (np.arange(8) < 2)
+    assert score.iou_gain(truth, half, said).value == pytest.approx(1 / 2 - 1 / 3)
+    assert score.iou_gain(truth, said, said) == score.Score(0.0, 0.0)
 
 
 def test_ndcg_is_that_of_scikit_learn():

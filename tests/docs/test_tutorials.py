@@ -16,6 +16,7 @@ NEEDS = {
     "tutorials/tokens": ("skimage", "sep"),
     "tutorials/data": ("speclite",),
     "data": (),
+    "adapting": ("skimage", "sep"),
     "batch": ("skimage", "sep", "lsdb"),
 }
 """page → packages of the extras that it says it needs"""

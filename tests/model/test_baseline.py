@@ -6,13 +6,14 @@ import numpy as np
 import pairs
 import pytest
 import torch
+import torch.nn.functional as F
 
 from omnisky.codec.patch import RasterPatches, ScalarTokens, SpectralSections
 from omnisky.codec.scalar import MagnitudeTokens
 from omnisky.codec.tokens import Tokens, encode_all
 from omnisky.errors import BadValue, MissingModality, ShapeMismatch
 from omnisky.model import store
-from omnisky.model.baseline import ImageRegressorConfig, PhotometryRegressorConfig, SpectrumRegressorConfig
+from omnisky.model.baseline import ImageRegressorConfig, PhotometryRegressorConfig, SpectrumRegressorConfig, UNet
 from omnisky.model.resnet import ResNetConfig
 from omnisky.observe.types import Observation, Scalars
 
@@ -127,3 +128,21 @@ def test_magnitudes_are_ab_and_come_back():
     assert span.there().tolist() == [[True] * 3, [False] * 3]
     back = MODELS["photometry"][1].decode(Tokens({"photometry": span}))["scalars"].values
     assert back[0] == pytest.approx([1, 10, 100], rel=1e-5) and np.isnan(back[1]).all()
+
+
+def test_a_u_net_draws_every_pixel_and_learns_a_map():
+    pictures = torch.randn(6, 16, 24, 2, generator=torch.Generator().manual_seed(0))
+    truth = (pictures[..., 0] > pictures[..., 1])[:, None].float()
+    torch.manual_seed(0)
+    network = UNet(2, 1, 4)
+    assert network(pictures[:1]).shape == (1, 1, 16, 24)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    losses = []
+    for _ in range(40):
+        losses.append(F.binary_cross_entropy_with_logits(network(pictures), truth))
+        optimiser.zero_grad()
+        losses[-1].backward()
+        optimiser.step()
+    assert losses[-1] < losses[0] / 2
+    with pytest.raises(ShapeMismatch, match="8 px"):
+        network(pictures[:, :12])

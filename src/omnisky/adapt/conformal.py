@@ -57,9 +57,7 @@ class ConformalQuantiles:
 
     def interval(self, ends: Float[np.ndarray, "object 2"]) -> Float[np.ndarray, "object 2"]:
         """Its ends; where an inward margin would let them cross, both are the middle."""
-        low, high = ends[:, 0] - self.margin, ends[:, 1] + self.margin
-        middle = ends.mean(1)
-        return np.stack([np.where(low > high, middle, low), np.where(low > high, middle, high)], 1)
+        return _moved(ends, np.full(len(ends), self.margin))
 
 
 @dataclass(frozen=True)
@@ -69,35 +67,42 @@ class Mondrian:
     edges: tuple[float, ...]
     """between the bins, in the unit of the column; the first and last bin are open"""
     margins: tuple[float, ...]
-    """one per bin, in the unit of the number"""
+    """one per bin, in the unit of the number; infinite in a bin of too few objects"""
     coverage: float
+    column: str = ""
+    """its name, where it is one of the objects' own"""
 
     @classmethod
     def of(
         cls,
-        said: Float[np.ndarray, " object"],
+        said: Float[np.ndarray, "object ..."],
         truth: Float[np.ndarray, " object"],
         column: Float[np.ndarray, " object"],
         edges: Sequence[float],
         coverage: float = 0.9,
+        name: str = "",
     ) -> Mondrian:
-        """From calibration objects and a number of each. Raises BadValue for an empty bin, and as above."""
-        _demand(said, truth)
+        """From numbers (object,) or intervals (object, 2) told of calibration objects, and a number of each of them.
+
+        Raises BadValue for an empty bin, and as `SplitConformal.of`.
+        """
+        ends = _ends(said)
+        _demand(ends[:, 0], truth)
         if list(edges) != sorted(set(edges)):
             raise BadValue("edges", saw=tuple(edges), want="rising numbers")
         places = _place(edges, column, len(truth))
         counts = np.bincount(places, minlength=len(edges) + 1)
         if not counts.all():
             raise BadValue("a bin without objects", saw=counts.tolist(), want="some in each", hint="other edges")
-        away = np.abs(truth - said)
-        return cls(tuple(edges), tuple(reach(away[places == i], coverage) for i in range(len(counts))), coverage)
+        away = np.maximum(ends[:, 0] - truth, truth - ends[:, 1])
+        margins = tuple(reach(away[places == i], coverage) for i in range(len(counts)))
+        return cls(tuple(map(float, edges)), margins, coverage, name)
 
     def interval(
-        self, said: Float[np.ndarray, " object"], column: Float[np.ndarray, " object"]
+        self, said: Float[np.ndarray, "object ..."], column: Float[np.ndarray, " object"]
     ) -> Float[np.ndarray, "object 2"]:
-        """Its ends."""
-        margin = np.asarray(self.margins)[_place(self.edges, column, len(said))]
-        return np.stack([said - margin, said + margin], 1)
+        """Its ends, of numbers or intervals as `of` was told them."""
+        return _moved(_ends(said), np.asarray(self.margins)[_place(self.edges, column, len(said))])
 
 
 def reach(away: Float[np.ndarray, " object"], coverage: float) -> float:
@@ -136,6 +141,17 @@ class Temperature:
 
 def _logits(chance: np.ndarray) -> np.ndarray:
     return np.log(np.asarray(chance, dtype=np.float64).clip(min=1e-12))
+
+
+def _ends(said: np.ndarray) -> np.ndarray:
+    """A number is an interval without width."""
+    return np.stack([said, said], 1) if said.ndim == 1 else said
+
+
+def _moved(ends: np.ndarray, margin: np.ndarray) -> np.ndarray:
+    low, high = ends[:, 0] - margin, ends[:, 1] + margin
+    middle = ends.mean(1)
+    return np.stack([np.where(low > high, middle, low), np.where(low > high, middle, high)], 1)
 
 
 def _place(edges: Sequence[float], column: np.ndarray, objects: int) -> np.ndarray:

@@ -16,18 +16,20 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from omnisky.adapt import adaptations, lora, stored
 from omnisky.adapt.adaptations import Adaptation, Linear, OnVectors
-from omnisky.adapt.conformal import ConformalQuantiles, SplitConformal, Temperature
+from omnisky.adapt.conformal import ConformalQuantiles, Mondrian, SplitConformal, Temperature
 from omnisky.adapt.frozen import Frozen
 from omnisky.adapt.learn import Watch
 from omnisky.adapt.neural import grid
@@ -45,9 +47,8 @@ ADAPTATIONS: dict[str, type] = {
     if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__") and kind.__module__ == adaptations.__name__
 }
 """those that a folder may name"""
-
-
-CALIBRATIONS = {kind.__name__: kind for kind in (SplitConformal, ConformalQuantiles, Temperature)}
+QUARTERS = (0.25, 0.5, 0.75)
+CALIBRATIONS = {kind.__name__: kind for kind in (SplitConformal, ConformalQuantiles, Mondrian, Temperature)}
 
 
 class FineTunedModel(BaseEstimator):
@@ -133,37 +134,66 @@ class FineTunedModel(BaseEstimator):
         said = self.predict(rows)
         return r2(labels.astype(float), said) if self.edges_ is not None else accuracy(labels, said)
 
-    def calibrate(self, x: Any, y: Any, *, coverage: float = 0.9, leaky: bool = False) -> FineTunedModel:
+    def calibrate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        coverage: float = 0.9,
+        by: str | np.ndarray | None = None,
+        edges: Sequence[float] | None = None,
+        leaky: bool = False,
+    ) -> FineTunedModel:
         """Learn from other objects how far answers may be trusted; they count as learnt from.
 
         Of classes, `predict_proba` becomes frequencies (temperature scaling); of numbers, `predict_interval` holds the
-        share `coverage` (conformal: of posteriors their own intervals are moved). `adapt.conformal` does it by bins.
-        Raises as `score` and `fit`.
+        share `coverage` (conformal: of posteriors their own intervals are moved). It does so in each bin of `by`, a
+        column of the objects' scalars or a number for each labelled object, cut at `edges` or else into quarters.
+        Raises as `score` and `fit`, MissingModality for a column that is not there, BadValue for an empty bin.
         """
         rows, labels = self._apart(x, y, leaky)
-        found: SplitConformal | ConformalQuantiles | Temperature
+        if by is None and edges is not None:
+            raise BadValue("edges", saw="no column that they cut", want="by=, a name or numbers")
+        found: SplitConformal | ConformalQuantiles | Mondrian | Temperature
         if self.edges_ is None:
+            if by is not None:
+                raise BadValue("bins", saw="classes", want="numbers", hint="leave out by=")
             if strange := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
                 raise BadValue("labels", saw=strange, want=self.classes_.tolist())
             chance = self._ask("predict_proba", rows, None)
             found = Temperature.of(chance, np.searchsorted(self.classes_, labels))
+        elif by is not None:
+            column, name = rows.column(by), by if isinstance(by, str) else ""
+            cuts = np.nanquantile(column, QUARTERS).tolist() if edges is None else edges
+            found = Mondrian.of(self._told(rows, coverage, None), labels, column, cuts, coverage, name)
         elif hasattr(self.estimator_, "predict_posterior"):
-            found = ConformalQuantiles.of(self.predict_posterior(rows).interval(coverage), labels, coverage)
+            found = ConformalQuantiles.of(self._told(rows, coverage, None), labels, coverage)
         else:
-            found = SplitConformal.of(self.predict(rows), labels, coverage)
+            found = SplitConformal.of(self._told(rows, coverage, None), labels, coverage)
         self.calibration_, self.seen_ = found, self.seen_ | Seen.of(rows)
         return self
 
-    def predict_interval(self, x: Any, *, watch: Watch | None = None) -> np.ndarray:
-        """Where the number lies, (object, 2), as often as `calibrate` was told. Raises BadValue before that."""
+    def predict_interval(
+        self, x: Any, *, by: np.ndarray | None = None, watch: Watch | None = None
+    ) -> Float[np.ndarray, "object 2"]:
+        """Where the number lies, (object, 2), as often as `calibrate` was told.
+
+        `by` are the numbers that were given there; a column is found by its name. Raises BadValue before `calibrate`,
+        and where bins and `by` do not go together.
+        """
         check_is_fitted(self)
-        if isinstance(self.calibration_, ConformalQuantiles):
-            told = self.predict_posterior(x, watch=watch).interval(self.calibration_.coverage)
-            return self.calibration_.interval(told)
-        if isinstance(self.calibration_, SplitConformal):
-            return self.calibration_.interval(self.predict(x, watch=watch))
-        saw = type(self.calibration_).__name__
-        raise BadValue("no intervals", saw=saw, want="numbers, calibrated", hint="calibrate(x, y) first")
+        found, rows = self.calibration_, Rows.of(x)
+        if found is None or isinstance(found, Temperature):
+            saw = type(found).__name__
+            raise BadValue("no intervals", saw=saw, want="numbers, calibrated", hint="calibrate(x, y) first")
+        told = self._told(rows, found.coverage, watch)
+        if not isinstance(found, Mondrian):
+            if by is not None:
+                raise BadValue("by", saw="numbers", want="None: it was calibrated without bins")
+            return found.interval(told)
+        if by is None and not found.column:
+            raise BadValue("by", saw=None, want="a number for each object: it was calibrated in bins of such")
+        return found.interval(told, rows.column(found.column if by is None else by))
 
     # --- on disk ---
 
@@ -202,7 +232,7 @@ class FineTunedModel(BaseEstimator):
             plan = dict(told["adaptation"])
             settings = {name: told[name] for name in ("part", "blocks", "precision", "judge", "seed")}
             kind = ADAPTATIONS[plan.pop("kind")]
-            adaptation = kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in plan.items()})
+            adaptation = kind(**_tuples(plan))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptFile(f"{folder}/config.json: {error!r}", want="what FineTunedModel.save writes") from error
         base = told["base"] if told["base"] is not None else store.load(folder / "base")
@@ -219,7 +249,7 @@ class FineTunedModel(BaseEstimator):
         model.signature_, model.judged_ = told["signature"], told["judged"]
         model.edges_ = None if told["edges"] is None else np.asarray(told["edges"])
         found = told["calibration"]
-        model.calibration_ = found and CALIBRATIONS[found.pop("kind")](**found)
+        model.calibration_ = found and CALIBRATIONS[found.pop("kind")](**_tuples(found))
         if hasattr(model.estimator_, "classes_"):
             model.classes_ = model.estimator_.classes_
         return model
@@ -273,6 +303,12 @@ class FineTunedModel(BaseEstimator):
         call = getattr(self.estimator_, verb)
         return call(**_called(given, inspect.signature(call).parameters), **more)
 
+    def _told(self, rows: Rows, coverage: float, watch: Watch | None) -> np.ndarray:
+        """Numbers; of posteriors, their own intervals."""
+        if hasattr(self.estimator_, "predict_posterior"):
+            return self.predict_posterior(rows, watch=watch).interval(coverage)
+        return self.predict(rows, watch=watch)
+
     def _plan(self) -> Adaptation:
         return self.adaptation if isinstance(self.adaptation, Adaptation) else OnVectors(self.adaptation)
 
@@ -293,3 +329,8 @@ class FineTunedModel(BaseEstimator):
 def _called(given: dict[str, Any], takes: Any) -> dict[str, Any]:
     """`x` by the name that the estimator gives it: scikit-learn's own call it X."""
     return {"X" if name == "x" and "X" in takes else name: value for name, value in given.items()}
+
+
+def _tuples(told: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}

@@ -144,7 +144,7 @@ class _Attentive(BaseEstimator):
         def pick(rows: np.ndarray, _: object) -> tuple[Tensor, ...]:
             return (states[rows].float(),) if there is None else (states[rows].float(), there[rows])
 
-        return said(self.model_, pick, np.arange(len(x)))
+        return said(self.model_, pick, np.arange(len(x)), 256)
 
     def _demand(self, x: np.ndarray, y: np.ndarray) -> None:
         if x.ndim != 3 or len(x) != len(y) * self.views:

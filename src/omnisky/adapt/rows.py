@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Int64, Integer
+from jaxtyping import Bool, Float, Int64, Integer
 
 from omnisky.adapt.learn import aside
 from omnisky.codec.tokens import Tokens
-from omnisky.embed import Embedding
-from omnisky.errors import BadPixels, BadValue, ObservationError, ShapeMismatch
+from omnisky.embed import Embedding, only
+from omnisky.errors import BadPixels, BadValue, MissingModality, ObservationError, ShapeMismatch
 from omnisky.observe.arrow import from_arrow
-from omnisky.observe.loader import Chosen, Source
+from omnisky.observe.loader import Chosen, Source, blocks
 from omnisky.observe.match import Places
 from omnisky.observe.read import read
 from omnisky.observe.schema import layout_in
@@ -107,6 +107,17 @@ class Rows:
             raise BadValue(f"labels of nobody here: {some} …", saw=f"{len(strangers)} of {len(y)}", want="0", hint=hint)
         there = np.flatnonzero([one in y for one in ids])
         return self.take(there), np.asarray([y[ids[i]] for i in there])
+
+    def column(self, by: str | np.ndarray) -> Float[np.ndarray, " object"]:
+        """A number of each object: those told, or a column of its scalars. Raises MissingModality, ShapeMismatch."""
+        if isinstance(by, str):
+            if not isinstance(self.held, Source) or isinstance(self.held, np.ndarray | Tokens | Embedding):
+                what = type(self.held).__name__
+                raise MissingModality(f"no column {by!r}", saw=what, want="observations with scalars, or numbers")
+            return np.concatenate([one["scalars"][by] for one in blocks(only(self.held, "scalars"))]).astype(float)
+        if np.shape(by) != (len(self),):
+            raise ShapeMismatch("by", saw=np.shape(by), want=f"({len(self)},), a number for each object")
+        return np.asarray(by, dtype=float)
 
     def aside(self, share: float, seed: int, labels: np.ndarray | None) -> Bool[np.ndarray, " object"]:
         """True for about `share` of the objects, nobody of whom is, or lies in a cell of sky with, one of the others.

@@ -214,6 +214,20 @@ def iou(truth: Bool[np.ndarray, "object height width"], said: Bool[np.ndarray, "
     return bootstrap(lambda b, a, c: _share(b.sum(), (a + c - b).sum()), *_overlap(truth, said))
 
 
+def iou_gain(
+    truth: Bool[np.ndarray, "object height width"],
+    ours: Bool[np.ndarray, "object height width"],
+    theirs: Bool[np.ndarray, "object height width"],
+) -> Score:
+    """Intersection over union of ours less that of theirs, on the same resampled objects; else as `iou`."""
+    both, true, called = _overlap(truth, ours)
+    others, _, other = _overlap(truth, theirs)
+    return bootstrap(
+        lambda t, b, c, d, e: _share(b.sum(), (t + c - b).sum()) - _share(d.sum(), (t + e - d).sum()),
+        *(true, both, called, others, other),
+    )
+
+
 def dice(truth: Bool[np.ndarray, "object height width"], said: Bool[np.ndarray, "object height width"]) -> Score:
     """Twice the intersection over the sum of both; else as `iou`."""
     return bootstrap(lambda b, a, c: _share(2 * b.sum(), (a + c).sum()), *_overlap(truth, said))

@@ -121,6 +121,11 @@ def _patches(found: Mapping[str, Any], path: Path) -> Path:
     return plot.patch_colours(np.array(found["patch_light"], np.uint8), np.array(found["patch_states"]), path)
 
 
+def _segments(found: Mapping[str, Any], path: Path) -> Path:
+    maps = [(name, np.array(one, dtype=bool)) for name, one in found["maps"].items()]
+    return plot.overlays(np.array(found["maps_light"], np.uint8), maps, path)
+
+
 _FIGURES = {
     "learning-curves": ("curves", _curves, "accuracy against the number of labels, by method"),
     "map": ("xy", _map, "a map of galaxies coloured by votes"),
@@ -128,5 +133,6 @@ _FIGURES = {
     "pit": ("pit", _pit, "how many truths lie where in their posteriors"),
     "confusion": ("confusion", _confusion, "confusion of stars, galaxies and quasars"),
     "patches": ("patch_states", _patches, "galaxies, and their patches coloured by principal components"),
+    "segments": ("maps", _segments, "spiral galaxies, and their arms and bars as they are and as they were found"),
 }
 """name → (what it is drawn from, how, what it shows)"""

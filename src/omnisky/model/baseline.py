@@ -1,7 +1,7 @@
 """Supervised yardsticks: what labels alone teach a small network.
 
-`SmallCNN` classifies; the other three predict numbers, as AstroCLIP's paper has them (Parker et al. 2024, §5): ResNet18
-on images, convolutions with attention on spectra, a perceptron on magnitudes.
+`SmallCNN` classifies and `UNet` draws maps; the other three predict numbers, as AstroCLIP's paper has them (Parker et
+al. 2024, §5): ResNet18 on images, convolutions with attention on spectra, a perceptron on magnitudes.
 """
 
 from __future__ import annotations
@@ -76,6 +76,45 @@ class SmallCNN(nn.Module):
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """Mean cross-entropy of the objects' labels."""
         return F.cross_entropy(self(tokens).float(), tokens[self.config.labels].values[:, 0])
+
+
+# --- maps --------------------------------------------------------------------------------------------------------
+
+
+class UNet(nn.Module):
+    """Pictures → logits of each pixel: three halvings and back, each size joined with its like.
+
+    After Ronneberger et al. 2015 (arXiv:1505.04597), with padding and batch norm; channels double with each halving.
+    Sides must be multiples of 8 px.
+    """
+
+    def __init__(self, bands: int, classes: int, width: int) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(4)]
+        self.down = nn.ModuleList(_twice(a, b) for a, b in pairwise((bands, *widths)))
+        deep_first = [(b, a) for a, b in pairwise(widths)][::-1]
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in deep_first)
+        self.join = nn.ModuleList(_twice(a, b) for a, b in deep_first)
+        self.answers = nn.Conv2d(width, classes, 1)
+
+    def forward(self, pictures: Float[Tensor, "object y x band"]) -> Float[Tensor, "object class y x"]:
+        """Raises ShapeMismatch for sides that cannot be halved thrice."""
+        if pictures.shape[1] % 8 or pictures.shape[2] % 8:
+            raise ShapeMismatch("pictures", saw=tuple(pictures.shape), want="sides that are multiples of 8 px")
+        x, passed = self.down[0](pictures.permute(0, 3, 1, 2)), []
+        for down in self.down[1:]:
+            passed.append(x)
+            x = down(F.max_pool2d(x, 2))
+        for up, join in zip(self.up, self.join, strict=True):
+            x = join(torch.cat([passed.pop(), up(x)], 1))
+        return self.answers(x)
+
+
+def _twice(inside: int, outside: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (inside, outside):
+        layers += [nn.Conv2d(channels, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _patches(seen: Observation, shown: int = 8) -> Result:
     found = {name: _over_objects(truth, each) for name, each in told.items()}
     rows = tuple((name, str(each)) for name, each in found.items())
     title = f"Objects or sky: {truth.size:,} patches of {len(truth)} mock galaxies' images"
-    drawn = {"patch_states": states[:shown].round(4).tolist(), "patch_light": _small(galaxies, shown).tolist()}
+    drawn = {"patch_states": states[:shown].round(4).tolist(), "patch_light": small(galaxies, shown).tolist()}
     return Result(
         {"astrodino/patches": found["first component of patch states"]}, (Grid(title, ("by", "AUC"), rows),), drawn
     )
@@ -127,13 +127,14 @@ def _first_component(states: Float[np.ndarray, "object patch width"]) -> Float[n
 def _object_patches(seen: Observation) -> tuple[Bool[np.ndarray, "object patch"], Float[np.ndarray, "object patch"]]:
     """Whether half of each patch is on a source, by the mock catalogue's map; and the light in it."""
     image, marked = seen["image"], seen["segmentation"].label > 0
-    light = _middle(image.flux[:, image.bands.index("r")])
-    return _tiles(_middle(marked)).mean(-1) > 0.5, _tiles(light).mean(-1).astype(np.float64)
+    light = middle(image.flux[:, image.bands.index("r")])
+    return _tiles(middle(marked)).mean(-1) > 0.5, _tiles(light).mean(-1).astype(np.float64)
 
 
-def _middle(pixels: np.ndarray) -> np.ndarray:
+def middle(pixels: np.ndarray) -> np.ndarray:
+    """The middle `SIDE_PX` of each plane."""
     edge = (pixels.shape[-1] - SIDE_PX) // 2
-    return pixels[:, edge : edge + SIDE_PX, edge : edge + SIDE_PX]
+    return pixels[..., edge : edge + SIDE_PX, edge : edge + SIDE_PX]
 
 
 def _tiles(pixels: np.ndarray) -> np.ndarray:
@@ -142,7 +143,7 @@ def _tiles(pixels: np.ndarray) -> np.ndarray:
     return cut.reshape(len(pixels), side * side, -1)
 
 
-def _small(seen: Observation, many: int) -> np.ndarray:
+def small(seen: Observation, many: int) -> np.ndarray:
     """Colour pictures of the first few, 8 bit, of every second pixel."""
     image = seen.take(slice(many))["image"]
     planes = [image.bands.index(band) for band in "zrg"]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnisky.adapt.score import Score
-from omnisky.evaluate.claims import photometry, runs, sky, spectra, zoo
+from omnisky.evaluate.claims import photometry, runs, segments, sky, spectra, zoo
 from omnisky.evaluate.claims.found import Claim, Inputs, Result, Stated, Task, kept
 from omnisky.evaluate.claims.sources import CLAIMS
 
-TASKS = (*runs.TASKS, *zoo.TASKS, *photometry.TASKS, *spectra.TASKS, *sky.TASKS)
+TASKS = (*runs.TASKS, *zoo.TASKS, *photometry.TASKS, *spectra.TASKS, *sky.TASKS, *segments.TASKS)
 HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "not measured"
 
 

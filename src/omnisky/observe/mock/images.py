@@ -100,6 +100,9 @@ def sky_sigma(camera: Camera) -> Float[np.ndarray, " band"]:
     return five_sigma / 5 * np.array([np.sqrt((one.astype(np.float64) ** 2).sum()) for one in psf])
 
 
+PARTS = ("bulge", "disc", "bar", "arms", "clumps", "companion")
+"""what a galaxy is drawn of; clumps are those of young stars where there are no arms"""
+
 # --- sources ------------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +113,8 @@ class Drawn:
     transform: Complex[np.ndarray, "ky kx"]
     flux: Float[np.ndarray, " band"]
     """nanomaggies"""
+    part: str = "source"
+    """of a galaxy one of `PARTS`; stars and neighbours are whole"""
 
 
 def _turned(profile: Any, axis_ratio: float, position_angle_deg: float) -> Any:
@@ -131,14 +136,14 @@ def galaxy(seen: Truth, row: int, light: Float[np.ndarray, "band 3"], camera: Ca
     companion = float(seen.companion_fraction[row])
     bulge, disc, young = (light * (1 - companion)).T
 
-    def draw(profile: Any, flux: np.ndarray) -> Drawn:
-        return Drawn(here.transform(profile.shift(middle, middle)), flux)
+    def draw(profile: Any, flux: np.ndarray, part: str) -> Drawn:
+        return Drawn(here.transform(profile.shift(middle, middle)), flux, part)
 
     if seen.bulge_mass_fraction[row] > 0:
         shape = _sersic(float(seen.bulge_sersic[row]), float(seen.bulge_arcsec[row]))
         spheroid = seen.bulge_mass_fraction[row] == 1
         flux = bulge + disc + young if spheroid else bulge
-        yield draw(_turned(shape, float(seen.bulge_axis_ratio[row]), pa), flux)
+        yield draw(_turned(shape, float(seen.bulge_axis_ratio[row]), pa), flux, "bulge")
     if seen.bulge_mass_fraction[row] < 1:
         radius = float(seen.disc_arcsec[row])
         smooth = _turned(galsim.Exponential(half_light_radius=radius), q, pa)
@@ -146,21 +151,23 @@ def galaxy(seen: Truth, row: int, light: Float[np.ndarray, "band 3"], camera: Ca
         if bar > 0:
             angle = float(seen.bar_angle_deg[row])
             inner = _sersic(0.75, 0.55 * radius).transform(1, 0, 0, 0.35).rotate(angle * galsim.degrees)
-            yield draw(_turned(inner / 0.35, q, pa), bar * disc)
+            yield draw(_turned(inner / 0.35, q, pa), bar * disc, "bar")
         lots = generator(seed, int(seen.index[row]), Use.TEXTURE, 1)
         pattern = texture(seen, row, here.fft_px, camera.pixel_scale_arcsec, lots)
         share = 0.0 if pattern is None else float(seen.arm_strength[row])
         if pattern is not None:
             from scipy.fft import rfft2
 
-            yield Drawn(rfft2(pattern), share * young + 0.3 * share * (1 - bar) * disc)
-        yield draw(smooth, (1 - share) * young + (1 - 0.3 * share) * (1 - bar) * disc)
+            flux = share * young + 0.3 * share * (1 - bar) * disc
+            yield Drawn(rfft2(pattern), flux, "arms" if seen.arms[row] > 0 else "clumps")
+        yield draw(smooth, (1 - share) * young + (1 - 0.3 * share) * (1 - bar) * disc, "disc")
     if companion > 0:
         away, angle = float(seen.companion_arcsec[row]), np.radians(seen.companion_angle_deg[row])
         other = _turned(
             _sersic(2.0, 0.6 * float(seen.half_light_arcsec[row])), 0.7, float(seen.companion_angle_deg[row])
         )
-        yield draw(other.shift(-away * np.sin(angle), away * np.cos(angle)), companion * light.sum(axis=1))
+        there = other.shift(-away * np.sin(angle), away * np.cos(angle))
+        yield draw(there, companion * light.sum(axis=1), "companion")
 
 
 def point(camera: Camera, flux: Float[np.ndarray, " band"], east: float = 0.0, north: float = 0.0) -> Drawn:
@@ -215,6 +222,18 @@ def noiseless(seen: Truth, row: int, light: Light, camera: Camera, seed: int) ->
             total += one.transform * np.float32(one.flux[band])
         bands.append(here.picture(total * blur(camera, steps)))
     return np.stack(bands)
+
+
+def components(
+    seen: Truth, row: int, light: Light, camera: Camera, seed: int, band: str = "r"
+) -> dict[str, Float[np.ndarray, "height width"]]:
+    """Expected nanomaggies in each pixel of one band, by the parts of a galaxy; a star has none."""
+    if seen.is_star[row]:
+        return {}
+    here, number = grid(camera), camera.bands.index(band)
+    seeing = blur(camera, psf_steps(int(seen.index[row]), camera, seed)[number])
+    drawn = galaxy(seen, row, light.bands(camera.name), camera, seed)
+    return {one.part: here.picture(one.transform * np.float32(one.flux[number]) * seeing) for one in drawn}
 
 
 def observe(seen: Truth, light: Sequence[Light], camera: Camera, seed: int) -> Image:

@@ -100,6 +100,15 @@ class MockSky:
         whole = np.stack([spectra.clean(one, tool) for one in lit(seen, self.seed)])
         return whole * spectra.in_fibre(seen, tool)[:, None]
 
+    def components(self, index: Any, camera: str = "legacysurvey") -> dict[str, Float[np.ndarray, "object y x"]]:
+        """Light of each of `images.PARTS` in r as it would be without noise and neighbours; nanomaggies a pixel."""
+        seen, size = self.population.truth(np.asarray(index)), CAMERAS[camera].size_px
+        found = {name: np.zeros((len(seen), size, size), dtype=np.float32) for name in images.PARTS}
+        for row, one in enumerate(lit(seen, self.seed)):
+            for name, light in images.components(seen, row, one, CAMERAS[camera], self.seed).items():
+                found[name][row] = light
+        return found
+
     def _parts(self, seen: Truth, light: list[Light]) -> dict[str, Part]:
         parts: dict[str, Part] = {}
         for name in self.cameras:
