@@ -14,7 +14,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 .PHONY: help demo test test-all check bench docs clean
 
 help:  ## this list
-	@echo "make demo      a foundation model at work on real galaxies; writes demo/index.html"
+	@echo "make demo      a foundation model at work on real galaxies; writes demo/index.html, and serves the explorer (SERVE=--no-serve: not)"
 	@echo "make test      the tests, without the slow ones"
 	@echo "make test-all  all tests"
 	@echo "make check     ruff, mypy and the house rules"
@@ -23,7 +23,7 @@ help:  ## this list
 	@echo "make clean     remove caches and what demo wrote; .venv and runs/ stay"
 
 demo: .venv/.ready-demo
-	@$(BIN)/omnisky demo
+	@$(BIN)/omnisky demo $(SERVE)
 
 test: .venv/.ready-test
 	@$(BIN)/python -m pytest -q $(TOGETHER)
@@ -51,7 +51,7 @@ clean:
 # --- the environment: one stamp a set of extras, made again when the pins or the dependencies change ---
 
 EXTRAS_demo := plot,map,sample,mock
-EXTRAS_test := dev,plot,map,sample,mock,serve
+EXTRAS_test := dev,plot,map,sample,mock,serve,ann
 EXTRAS_docs := docs,plot,map,sample,mock
 
 .venv/.ready-%: pyproject.toml constraints.txt .venv/.ready-torch

@@ -4,11 +4,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from astropy.io import fits
 from small import galaxies, model
 
 from omnisky import embed as front_door
+from omnisky.adapt.rows import Rows
+from omnisky.cli import main
 from omnisky.embed import Embedding, embed, embed_file, signature, token_states, zoomed
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
+from omnisky.model import store
+from omnisky.observe.read import read
+from omnisky.observe.shards import write_shards
 from omnisky.observe.types import Image, Observation
 
 
@@ -37,6 +43,58 @@ def test_the_table_on_disk_is_what_was_embedded(tmp_path):
     assert again.signature == found.signature and again.object_id.tolist() == found.object_id.tolist()
     column = pq.read_schema(tmp_path / "e.parquet").field("embedding").type
     assert (column.list_size, str(column.value_type)) == (16, "float")
+
+
+def test_a_fits_table_is_what_was_embedded(tmp_path):
+    found = embed(model(), galaxies(5))
+    path = found.save(tmp_path / "e.fits")
+    again = Embedding.load(path)
+    np.testing.assert_array_equal(again.vectors, found.vectors)
+    np.testing.assert_array_equal([again.ra, again.dec], [found.ra, found.dec])
+    assert again.signature == found.signature and again.object_id.tolist() == found.object_id.tolist()
+    with fits.open(path, checksum=True) as units:  # as others open it; a wrong checksum would be an error here
+        table = units["EMBEDDINGS"]
+        assert table.columns["embedding"].format == "16E" and table.columns["ra"].unit == "deg"
+        np.testing.assert_array_equal(np.asarray(table.data["embedding"]), found.vectors)
+    assert [one.name for one in tmp_path.iterdir()] == ["e.fits"]
+    one = found.take([3])
+    narrow = Embedding(one.vectors[:, :1], one.object_id, one.ra, one.dec, one.signature)
+    np.testing.assert_array_equal(Embedding.load(narrow.save(tmp_path / "one.fits")).vectors, narrow.vectors)
+
+
+def test_fits_refuses_what_it_cannot_hold(tmp_path):
+    seen = galaxies(2)
+    for name in ("é", "a "):  # no such letter; a blank at the end is padding
+        odd = Embedding(np.zeros((2, 3), np.float32), np.array(["a", name]), seen.ra, seen.dec, "s")
+        with pytest.raises(BadValue, match="plain ASCII"):
+            odd.save(tmp_path / "e.fits")
+    with pytest.raises(BadValue, match=r"ending in \.fits"):
+        embed_file(model(), seen, tmp_path / "e.fits.gz")
+    assert not list(tmp_path.iterdir())
+    fits.BinTableHDU.from_columns([fits.Column("ra", "D", array=[1.0])]).writeto(tmp_path / "other.fits")
+    with pytest.raises(CorruptFile, match=r"other\.fits"):
+        Embedding.load(tmp_path / "other.fits")
+
+
+def test_a_truncated_fits_table_is_named(tmp_path):
+    path = embed(model(), galaxies(5)).save(tmp_path / "e.fits")
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(CorruptFile, match=r"e\.fits"):
+        Embedding.load(path)
+
+
+def test_the_verb_writes_fits_that_an_index_is_made_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen, net = galaxies(5), model()
+    store.save(net, tmp_path / "model")
+    write_shards(seen, tmp_path / "sky")
+    for words in (["embed", "model", "sky", "e.fits"], ["index", "image=e.fits"]):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert not end.value.code
+    assert "5 objects" in capsys.readouterr().out
+    np.testing.assert_allclose(Embedding.load("e.fits").vectors, embed(net, read("sky")).vectors, atol=1e-5)
+    assert len(Rows.of("e.fits")) == 5 and isinstance(Rows.of("e.fits").held, Embedding)
 
 
 def test_a_truncated_table_is_named(tmp_path):

@@ -100,6 +100,14 @@ def made(tmp_path_factory):
     return index, seen, Read(folder)
 
 
+def test_the_page_asks_for_all_its_modules_at_once():
+    web = files("omnisky.serve") / "web"
+    page = (web / "index.html").read_text()
+    modules = {one.name for one in web.iterdir() if one.name.endswith(".js")} - {"main.js", "search.worker.js"}
+    assert set(re.findall(r'modulepreload" href="(\w+\.js)"', page)) == modules
+    assert all(len((web / name).read_text().splitlines()) <= 250 for name in modules | {"main.js"})
+
+
 def test_columns_come_back_by_id(made):
     _, seen, read = made
     assert sorted(read.ids) == sorted(seen.object_id.tolist()) and set(map(type, read.ids)) == {str}

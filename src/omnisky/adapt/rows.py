@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int64, Integer
 from omnisky.adapt.learn import aside
 from omnisky.codec.tokens import Tokens
 from omnisky.embed import Embedding, only
+from omnisky.embed.fits import holds_embeddings, is_fits
 from omnisky.errors import BadPixels, BadValue, MissingModality, ObservationError, ShapeMismatch
 from omnisky.observe.arrow import from_arrow
 from omnisky.observe.loader import Chosen, Source, blocks
@@ -183,6 +184,8 @@ def _opened(path: str | Path) -> Any:
     if is_shards(path):
         return Shards(path)
     if path.suffix == ".parquet" and path.is_file() and "embedding" in pq.read_schema(path).names:
+        return Embedding.load(path)
+    if is_fits(path) and path.is_file() and holds_embeddings(path):
         return Embedding.load(path)
     return read(path)
 

@@ -8,6 +8,7 @@ prints what came back. Nothing is computed here.
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from cyclopts import App
 from omnisky import __version__
 from omnisky.cli.adapt import fit, predict
 from omnisky.cli.batch import embed
-from omnisky.cli.explore import explore
+from omnisky.cli.explore import explore, serve_site
 from omnisky.cli.find import index, label, odd, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
@@ -135,8 +136,10 @@ app.command(predict)
 
 
 @app.command
-def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | None = None) -> None:
+def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | None = None, serve: bool = True) -> None:
     """See a foundation model at work: look-alikes, a map, completions and morphologies of real galaxies, on one page.
+
+    In a terminal it ends by serving the explorer of the real sample, until Ctrl-C.
 
     Parameters
     ----------
@@ -147,6 +150,8 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
         The folder of the page.
     steps
         Training steps: of the model on the sample sky (30), or of the supervised CNN yardstick with --data (3000).
+    serve
+        Serve the explorer at the end: on this machine alone, at any free port, where a terminal is there to end it.
     """
     from omnisky.demo import data_demo, sample_demo
     from omnisky.train.devices import keep_memory
@@ -155,7 +160,12 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     keep_memory()
     story = sample_demo(out, steps or 30) if data is None else data_demo(out, data, steps or 3000)
     show_story(story)
-    if story.skies:
+    if not story.skies:
+        return
+    if serve and data is None and sys.stdin.isatty():
+        print("walk through it: ", end="")
+        serve_site(out / "explorer", port=0, show=False)
+    else:
         print(f"walk through it: omnisky explore {out}")
 
 

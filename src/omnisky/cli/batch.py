@@ -21,7 +21,7 @@ def embed(
     workers: int = 2,
     scheduler: str = "",
 ) -> None:
-    """Embed observations into a Parquet catalogue: object_id, ra, dec, embedding. Called again, it goes on.
+    """Embed observations into a Parquet or FITS catalogue: object_id, ra, dec, embedding. Called again, it goes on.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def embed(
     data
         What to embed: a folder or file that `omnisky.read` opens.
     out
-        The Parquet file; with --engine the folder of a HATS catalogue.
+        The Parquet file, or FITS table (.fits); with --engine the folder of a HATS catalogue.
     part
         The one part to read, where there are several: image, spectrum. An AstroCLIP wants to know.
     blocks
@@ -75,9 +75,12 @@ def _file(model: str, data: str, out: Path, asked: dict[str, Any]) -> None:
 def _catalogue(model: str, data: str, out: Path, asked: dict[str, Any]) -> str:
     """What was done, and how fast each worker was."""
     from omnisky.embed import embed_hats
+    from omnisky.embed.fits import is_fits
     from omnisky.observe.hats import Hats
     from omnisky.observe.read import scan
 
+    if is_fits(out):
+        raise BadValue("out", saw=out, want="a folder, with --engine", hint="leave --engine out")
     source = scan(data)
     if not isinstance(source, Hats):
         hint = "leave --engine out, or write one with omnisky.observe.hats_write.write_hats"

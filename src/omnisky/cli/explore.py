@@ -53,7 +53,7 @@ def explore(
     if model:
         _serve_with_models(site, model, data, port, open)
     else:
-        _serve(site, port, open)
+        serve_site(site, port, open)
 
 
 def _write(site: Path, folder: Path, sides: Any, data: str, title: str) -> None:
@@ -70,7 +70,8 @@ def _write(site: Path, folder: Path, sides: Any, data: str, title: str) -> None:
         write_site(site, [sky], watch)
 
 
-def _serve(site: Path, port: int, show: bool) -> None:
+def serve_site(site: Path, port: int, show: bool) -> None:
+    """Until Ctrl-C; port 0 is any free one."""
     import webbrowser
 
     from omnisky.serve.site import refresh, server

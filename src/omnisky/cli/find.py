@@ -8,27 +8,30 @@ from typing import Any
 from omnisky.errors import BadValue
 
 
-def index(*sides: str, out: Path = Path("index"), about: Path | None = None) -> None:
+def index(*sides: str, out: Path = Path("index"), about: Path | None = None, exact: bool = False) -> None:
     """Make an index to search in: omnisky index image=images.parquet spectrum=spectra.parquet --about catalogue/.
 
     Parameters
     ----------
     sides
-        NAME=FILE each, Parquet files or HATS catalogues of `omnisky embed`; several must be of one aligned model.
+        NAME=FILE each, Parquet, FITS or HATS catalogues of `omnisky embed`; several must be of one aligned model.
     out
         The folder of the index.
     about
         Numbers of the same objects to filter by, such as redshifts: a folder or file that `omnisky.read` opens.
+    exact
+        Compare with all, also of two million objects and more, which otherwise get a graph (extra "ann").
     """
     from omnisky.embed import Embedding
     from omnisky.observe.read import read
-    from omnisky.search import Index
+    from omnisky.search import GRAPH_FROM, Index
 
     named = dict(word.partition("=")[::2] for word in sides)
     if not named or not all(named.values()):
         raise BadValue("sides", saw=sides, want="NAME=FILE …", hint="image=images.parquet")
     catalogue = None if about is None else read(about)
-    made = Index({name: Embedding.load(file) for name, file in named.items()}, catalogue=catalogue)
+    found = {name: Embedding.load(file) for name, file in named.items()}
+    made = Index(found, catalogue=catalogue, graph_from=None if exact else GRAPH_FROM)
     made.save(out)
     print(f"{out}: {len(made)} objects; ask it with omnisky search --index {out}")
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import nn
 
 from omnisky.codec.tokens import encode_all
+from omnisky.embed import fits
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.model import store
 from omnisky.observe.hats import Hats
@@ -75,7 +76,10 @@ class Embedding:
         return cls(vectors, ids, table["ra"].to_numpy(), table["dec"].to_numpy(), signed)
 
     def save(self, path: str | Path) -> Path:
-        """A Parquet file, whole or not at all. Raises StorageError."""
+        """A Parquet file, or by the name a FITS table; whole or not at all. Raises StorageError, BadValue."""
+        if fits.is_fits(path):
+            fits.write(self.table(), path)
+            return Path(path)
         with atomic(path) as draft:
             pq.write_table(self.table(), draft)
         return Path(path)
@@ -86,6 +90,8 @@ class Embedding:
 
         Raises CorruptFile, naming it; also for a catalogue that was begun and not finished.
         """
+        if fits.is_fits(path):
+            return cls.of(fits.read(path))
         if Path(path).is_dir() and not (Path(path) / "hats.properties").exists():
             raise CorruptFile(str(path), saw="no hats.properties", want="a finished catalogue", hint="embed it again")
         files = [file.open() for file in Hats(path).files] if Path(path).is_dir() else [path]
@@ -174,10 +180,11 @@ def embed_file(  # noqa: PLR0913 - as many settings as `embed`, and a file
     part_size: int = 4096,
     watch: Watch | None = None,
 ) -> Path:
-    """`embed` into one Parquet file, by way of parts of `part_size` objects: a killed call goes on after the last part.
+    """`embed` into one Parquet or FITS file, by way of parts of `part_size` objects: a killed call goes on after them.
 
     Raises ProvenanceError where the parts on disk were made otherwise, StorageError, BadValue.
     """
+    fits.demand_writable(path)
     path, parts = Path(path), Path(f"{path}.parts")
     stamp = {"signature": signature(model, blocks, precision), "objects": len(seen), "part_size": part_size}
     stamp |= {"part": part} if part else {}

@@ -1,5 +1,6 @@
 """Look-alikes: the nearest embeddings by cosine, in one modality and across; and the map."""
 
+from omnisky.search.approximate import GRAPH_FROM as GRAPH_FROM
 from omnisky.search.catalogue import Where as Where
 from omnisky.search.flat import FlatMap as FlatMap
 from omnisky.search.flat import flat_map as flat_map

@@ -1,4 +1,4 @@
-"""Look-alikes: the nearest embeddings by cosine, exactly, within one modality and across.
+"""Look-alikes: the nearest embeddings by cosine, within one modality and across; exactly, up to two million a side.
 
 index = Index({"image": images, "spectrum": spectra}, catalogue=seen)  # both of one aligned model
 index.like_ids(["39633"], by="image", across="spectrum", where=Where(between={"redshift": (0.1, 0.2)}))
@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from omnisky.embed import Embedding
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceError, ShapeMismatch
 from omnisky.observe.place import apart_deg
 from omnisky.observe.types import Observation
+from omnisky.search.approximate import GRAPH_FROM, Graph, grow, open_graph, proposed
 from omnisky.search.catalogue import Where, columns, objects_of, union
 from omnisky.storage import atomic
 
@@ -49,6 +51,8 @@ class Side:
     mean: Float[np.ndarray, " width"]
     rows: Integer[np.ndarray, " row"]
     """of `Index.objects`, whose they are"""
+    graph: Graph | None = None
+    """of a side so large that not every row is compared"""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,7 +69,8 @@ class Index:
 
     Of each side its mean is taken away first: it is what all its objects share (`centred=False` leaves it in).
     `catalogue` holds columns to filter by, in any order and perhaps of other objects too; who is not in it has NaN.
-    Raises ProvenanceError when sides were made by different models, ShapeMismatch, BadValue.
+    Sides of `graph_from` rows and more get a graph (extra `ann`; see `approximate`); None: all is compared, always.
+    Raises ProvenanceError when sides were made by different models, ShapeMismatch, BadValue, MissingExtra.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Index:
         *,
         catalogue: Observation | None = None,
         centred: bool = True,
+        graph_from: int | None = GRAPH_FROM,
     ) -> None:
         named = {"embedding": sides} if isinstance(sides, Embedding) else dict(sides)
         if not named or not all(len(one) for one in named.values()):
@@ -87,7 +93,7 @@ class Index:
         self.objects, rows = union(named)
         if catalogue is not None:
             self.objects |= {"scalars": columns(catalogue, self.objects.object_id)}
-        self.sides = {name: _side(one.vectors, rows[name], centred) for name, one in named.items()}
+        self.sides = {name: _side(one.vectors, rows[name], centred, graph_from) for name, one in named.items()}
         self._begin()
 
     def _begin(self) -> None:
@@ -193,7 +199,8 @@ class Index:
 
     def save(self, folder: str | Path) -> Path:
         """A folder: index.json, objects.parquet, and of each side its vectors and rows. Whole or not at all."""
-        about = {"omnisky": 1, "signature": self.signature, "sides": {name: len(s) for name, s in self.sides.items()}}
+        about: dict[str, Any] = {"omnisky": 1, "signature": self.signature}
+        about["sides"] = {name: len(side) for name, side in self.sides.items()}
         table = {"object_id": self.objects.object_id.tolist(), "ra": self.objects.ra, "dec": self.objects.dec}
         if "scalars" in self.objects:
             scalars = self.objects["scalars"]
@@ -201,16 +208,19 @@ class Index:
             about["units"] = dict(zip(scalars.names, scalars.units or ("",) * len(scalars.names), strict=True))
         with atomic(folder) as draft:
             draft.mkdir()
-            (draft / "index.json").write_text(json.dumps(about, indent=1))
             pq.write_table(pa.table(table), draft / "objects.parquet")
             for name, side in self.sides.items():
                 for what in ("units", "mean", "rows"):
                     np.save(draft / f"{name}.{what}.npy", getattr(side, what))
+                if side.graph is not None:
+                    side.graph.save(str(draft / f"{name}.usearch"))
+                    about.setdefault("graphs", {})[name] = (draft / f"{name}.usearch").stat().st_size
+            (draft / "index.json").write_text(json.dumps(about, indent=1))
         return Path(folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> Index:
-        """What `save` wrote, its vectors memory-mapped. Raises CorruptFile, naming the file."""
+        """What `save` wrote, its vectors memory-mapped. Raises CorruptFile, naming the file, and MissingExtra."""
         folder, index = Path(folder), cls.__new__(cls)
         file = folder / "index.json"
         try:
@@ -225,7 +235,11 @@ class Index:
                 mean, rows = (np.load(file := folder / f"{name}.{what}.npy") for what in ("mean", "rows"))
                 if not len(units) == len(rows) == count or units.shape[1:] != mean.shape:
                     raise ValueError(f"{units.shape} vectors, {len(rows)} rows, not {count}")
-                index.sides[name] = Side(units, mean, rows)
+                graph, size = None, about.get("graphs", {}).get(name)
+                if size is not None:
+                    file = folder / f"{name}.usearch"
+                    graph = open_graph(file, units.shape, size)
+                index.sides[name] = Side(units, mean, rows, graph)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise CorruptFile(
                 f"{file}: {error}", want="a folder written by Index.save", hint="build it again"
@@ -270,17 +284,14 @@ class Index:
         where: Where | None,
         left_out: Integer[np.ndarray, "query other"] | None = None,
     ) -> Matches:
-        """Block by block, so that vectors on disk are read once and never all in memory."""
-        allowed = None if where is None else np.nonzero(where.keeps(self.objects)[side.rows])[0]
-        most = len(side) if allowed is None else len(allowed)
+        """By the side's graph where it has one and nothing is filtered away, else by comparing with all."""
         spare = 0 if left_out is None else left_out.shape[1]
-        best, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        for start in range(0, most, BLOCK):
-            block = np.arange(start, min(start + BLOCK, most)) if allowed is None else allowed[start : start + BLOCK]
-            vectors = side.units[start : start + BLOCK] if allowed is None else side.units[block]
-            similarity = np.concatenate([best, queries @ vectors.T], axis=1)
-            places = np.concatenate([places, np.broadcast_to(block, (len(queries), len(block)))], axis=1)
-            best, places = _top(similarity, places, min(k + spare, similarity.shape[1]))
+        found = None
+        if side.graph is not None and where is None:
+            found = proposed(side.graph, side.units, queries, k + spare)
+        allowed = None if where is None else np.nonzero(where.keeps(self.objects)[side.rows])[0]
+        best, places = _of_all(side.units, queries, k + spare, allowed) if found is None else found
+        most = len(side) if allowed is None else len(allowed)
         rows = side.rows[places]
         if left_out is not None:
             unwelcome = (rows[:, :, None] == left_out[:, None, :]).any(-1)
@@ -297,9 +308,31 @@ def _unit(vectors: Float[np.ndarray, "row width"]) -> Float[np.ndarray, "row wid
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _side(vectors: Float[np.ndarray, "row width"], rows: Integer[np.ndarray, " row"], centred: bool) -> Side:
+def _side(
+    vectors: Float[np.ndarray, "row width"], rows: Integer[np.ndarray, " row"], centred: bool, graph_from: int | None
+) -> Side:
     mean = vectors.mean(0) if centred else np.zeros_like(vectors[0])
-    return Side(_unit(vectors - mean), mean, rows)
+    units = _unit(vectors - mean)
+    return Side(units, mean, rows, None if graph_from is None or len(units) < graph_from else grow(units))
+
+
+def _of_all(
+    units: Float[np.ndarray, "row width"],
+    queries: Float[np.ndarray, "query width"],
+    k: int,
+    allowed: Integer[np.ndarray, " allowed"] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and rows of the k nearest, fewer where fewer are allowed; block by block, so that vectors on disk are
+    read once and never all in memory."""
+    most = len(units) if allowed is None else len(allowed)
+    best, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    for start in range(0, most, BLOCK):
+        block = np.arange(start, min(start + BLOCK, most)) if allowed is None else allowed[start : start + BLOCK]
+        vectors = units[start : start + BLOCK] if allowed is None else units[block]
+        similarity = np.concatenate([best, queries @ vectors.T], axis=1)
+        places = np.concatenate([places, np.broadcast_to(block, (len(queries), len(block)))], axis=1)
+        best, places = _top(similarity, places, min(k, similarity.shape[1]))
+    return best, places
 
 
 def _top(similarity: np.ndarray, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,27 +7,33 @@ import { drawThumb } from "./picture.js";
 const THUMB = 44; // px
 const FEW = 1500; // points in view before pictures are drawn: their files are few, as neighbours share them
 
-function hasWebGL() {
-  const context = document.createElement("canvas").getContext("webgl2");
-  context?.getExtension("WEBGL_lose_context")?.loseContext();
-  return !!context && !new URLSearchParams(location.search).has("canvas");
+// By WebGL; on a canvas where there is none, or the address ends in ?canvas.
+function pointsOf(options) {
+  if (!new URLSearchParams(location.search).has("canvas")) {
+    try {
+      const points = createScatterplot(options);
+      if (points.isSupported) return ["WebGL", points];
+      points.destroy();
+    } catch (error) {
+      console.warn(`no WebGL: ${error.message}`); // not looked for before: a context to look with takes half a second
+    }
+  }
+  return ["canvas", new PlainPoints(options)];
 }
 
 export class SkyMap {
-  constructor(element, sky, act) {
-    Object.assign(this, { element, sky, act, marks: { rings: [], query: null, landed: null, selected: [] }, pictures: true });
-    this.x = sky.columns.get("map x").values;
-    this.y = sky.columns.get("map y").values;
+  // Of so many objects; which, `show` says.
+  constructor(element, count, act) {
+    Object.assign(this, { element, count, act, marks: { rings: [], query: null, landed: null, selected: [] }, pictures: true });
     element.replaceChildren();
     const canvas = element.appendChild(document.createElement("canvas"));
     this.above = element.appendChild(document.createElement("canvas"));
     this.above.className = "above";
-    this.kind = hasWebGL() ? "WebGL" : "canvas";
     const style = getComputedStyle(document.documentElement);
     const options = { canvas, width: "auto", height: "auto", backgroundColor: style.getPropertyValue("--map").trim(), pointSize: this.size(),
       pointSizeSelected: 0, pointOutlineWidth: 0, colorBy: "valueA", opacityBy: "valueB", deselectOnDblClick: false, deselectOnEscape: false,
-      lassoColor: style.getPropertyValue("--accent").trim(), lassoMinDelay: 8, lassoInitiator: false, showReticle: false, pointColorHover: [1, 1, 1, 0], performanceMode: sky.count > 500000 };
-    this.points = this.kind === "WebGL" ? createScatterplot(options) : new PlainPoints(options);
+      lassoColor: style.getPropertyValue("--accent").trim(), lassoMinDelay: 8, lassoInitiator: false, showReticle: false, pointColorHover: [1, 1, 1, 0], performanceMode: count > 500000 };
+    [this.kind, this.points] = pointsOf(options);
     this.points.subscribe("pointover", (row) => act.hover(row));
     this.points.subscribe("pointout", () => act.hover(null));
     this.points.subscribe("select", ({ points }) => {
@@ -40,7 +46,13 @@ export class SkyMap {
     this.points.subscribe("lassoEnd", () => setTimeout(() => { this.lassoed = false; }, 50));
     this.points.subscribe("view", () => { this.later(); act.view(); });
     this.observer = new ResizeObserver(() => this.later());
-    this.observer.observe(element);
+  }
+
+  show(sky) {
+    this.sky = sky;
+    this.x = sky.columns.get("map x").values;
+    this.y = sky.columns.get("map y").values;
+    this.observer.observe(this.element);
   }
 
   destroy() {
@@ -49,16 +61,16 @@ export class SkyMap {
   }
 
   size() {
-    return Math.min(9, Math.max(2, 260 / Math.sqrt(this.sky.count))) ;
+    return Math.min(9, Math.max(2, 260 / Math.sqrt(this.count)));
   }
 
   opacity() {
-    return Math.min(0.95, Math.max(0.35, 60 / Math.sqrt(this.sky.count)));
+    return Math.min(0.95, Math.max(0.35, 60 / Math.sqrt(this.count)));
   }
 
   // `places` of `palette` for each object; those that are not `kept` fade.
   async paint({ palette, places }, kept) {
-    const bright = kept ? Float32Array.from(kept) : new Float32Array(this.sky.count).fill(1);
+    const bright = kept ? Float32Array.from(kept) : new Float32Array(this.count).fill(1);
     this.points.set({ pointColor: palette, pointColorActive: palette, pointColorHover: palette, opacity: [0.06, this.opacity()] });
     const index = this.index ? { spatialIndex: this.index } : {};
     await this.points.draw({ x: this.x, y: this.y, z: places, w: bright }, { zDataType: "continuous", wDataType: "continuous", ...index });
@@ -131,6 +143,7 @@ export class SkyMap {
   }
 
   draw() {
+    if (!this.sky) return;
     const { clientWidth: wide, clientHeight: high } = this.element;
     const ratio = devicePixelRatio;
     if (this.above.width !== wide * ratio || this.above.height !== high * ratio) {

@@ -135,7 +135,13 @@ function picture({ flux, unit }) {
 function posterior({ edges, data: [{ chance, mean, std, interval_68: interval }], name, unit }) {
   const canvas = Object.assign(document.createElement("canvas"), { width: 800, height: 220, className: "posterior" });
   const context = canvas.getContext("2d");
-  const density = chance.map((share, i) => share / (edges[i + 1] - edges[i]));
+  let waiting = 0; // what lies in bins without width is counted to the next that has one, as `Posterior.pdf` does
+  const density = chance.map((share, i) => {
+    const wide = edges[i + 1] - edges[i];
+    const whole = share + waiting;
+    waiting = wide > 0 ? 0 : whole;
+    return wide > 0 ? whole / wide : 0;
+  });
   const top = Math.max(...density);
   const style = getComputedStyle(document.documentElement);
   const total = chance.map(((sum) => (share) => (sum += share))(0));

@@ -1,0 +1,36 @@
+// An upload: the server embeds it, and it lands on the map.
+
+import { compare } from "./alike.js";
+import { $, now, state, toast, ways } from "./page.js";
+
+export async function upload(file) {
+  toast("Reading …");
+  try {
+    const found = await now.server.embed(now.sky, file);
+    const [by] = [found.side];
+    state.way = ways().find((way) => way === `${by}~${by}`);
+    Object.assign(state, { query: null, landed: found, plus: [], minus: [], wall: 12 });
+    now.turn++;
+    await now.sky.ids();
+    $("#empty").hidden = true;
+    $("#card").hidden = false;
+    $("#name").textContent = file.name;
+    $("#place").textContent = `an upload, read as ${by}; where its look-alikes are is where it lies on the map`;
+    for (const name of ["#picture", "#spectrum", "#facts", "#made"]) $(name).replaceChildren();
+    await compare();
+    land();
+    toast("");
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+// The upload lies among its five nearest, nearer to the nearer ones.
+function land() {
+  const five = now.alike.slice(0, 5);
+  const weights = five.map((row) => Math.exp(10 * (now.similarity[row] - now.similarity[five[0]])));
+  const total = weights.reduce((sum, one) => sum + one, 0);
+  const at = [now.map.x, now.map.y].map((values) => five.reduce((sum, row, i) => sum + weights[i] * values[row], 0) / total);
+  now.map.mark({ query: null, landed: at });
+  now.map.look(at, Math.min(now.map.camera.distance, 0.5));
+}
