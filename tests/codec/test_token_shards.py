@@ -70,7 +70,7 @@ def test_a_killed_call_goes_on(tmp_path):
 
 
 def test_two_processes_share_the_shards(tmp_path):
-    seen, tokens = sky()
+    seen, _ = sky()
     for part in ((1, 2), (0, 2)):
         tokenize(CODECS, seen, tmp_path, shard=4, part=part)
         assert len(list(tmp_path.iterdir())) == (1 if part[0] else 3)

@@ -70,7 +70,7 @@ class IdTokens:
         return seen | {self.part: StoredIds(rows=np.arange(len(table)), table=table)}
 
 
-def tokenize(
+def tokenize(  # noqa: PLR0913 - what, by what, where to, how much at once, whose part, who looks on
     codecs: Sequence[Codec],
     seen: Observation | Source,
     folder: str | Path,

@@ -46,8 +46,8 @@ def make_tokens(
 ) -> Path:
     """Fit codecs of numbers, keep them and the learned ones in `out`, and write the ids of all objects.
 
-    `networks` are trained ones, each used for all its modalities. Killed, the same call goes on. `part` (i, n) is one of
-    n processes: the first fits the codecs, the others start once they are there. Raises BadValue, MissingModality,
+    `networks` are trained ones, each used for all its modalities. Killed, the same call goes on. `part` (i, n) is one
+    of n processes: the first fits the codecs, the others start once they are there. Raises BadValue, MissingModality,
     ProvenanceError.
     """
     out = Path(out)
