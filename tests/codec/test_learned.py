@@ -16,6 +16,7 @@ from omnisky.codec.spectrum import GridRows, Read, SpectrumCodec, SpectrumCodecC
 from omnisky.codec.tokens import Codec, Span, Tokens
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch, UnknownLayout
 from omnisky.model import store
+from omnisky.observe.shards import write_shards
 from omnisky.observe.types import Observation
 from omnisky.recipes import recipe
 from omnisky.train.config import Run
@@ -407,6 +408,17 @@ def test_the_mean_of_a_fields_weights_follows_them(tmp_path):
     begun = FIELD.build(0).encode_proj.weight
     assert not torch.equal(mean, own) and not torch.equal(mean, begun)
     assert torch.equal(model.averaged().encode_proj.weight, mean)
+
+
+def test_maps_in_shards_are_painted_by_kind_too(tmp_path):
+    """Of shards only the parts that codecs name are read: the list of neighbours is one of them, where there is one."""
+    for seen in (skies.sky(8, **skies.maps(8)), skies.sky(8, segmentation=skies.maps(8)["segmentation"])):
+        folder, losses = tmp_path / str(len(seen.parts)), []
+        write_shards([seen], folder / "shards")
+        run = replace(small_run("field", 1), batch=8, held_out=0.0, data=str(folder / "shards"))
+        train(run, folder / "read", watch=lambda progress, told=losses: told.append(progress.loss))
+        train(run, folder / "held", seen, watch=lambda progress, told=losses: told.append(progress.loss))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_two_surveys_train_one_network(tmp_path):

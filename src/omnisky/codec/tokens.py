@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -133,6 +133,13 @@ def encode_all(codecs: tuple[Codec, ...], seen: Observation) -> Tokens:
     for codec in usable:
         tokens = tokens | codec.encode(seen)
     return tokens
+
+
+def parts_read(codecs: Iterable[Codec], known: Iterable[str]) -> list[str]:
+    """The parts that codecs read, sorted; lists of neighbours, which a codec of maps may have beside it, if `known`."""
+    chosen = tuple(codecs)
+    beside = {getattr(codec, "neighbours", "") for codec in chosen} & set(known)
+    return sorted({codec.part for codec in chosen} | beside)
 
 
 def demand_present(tokens: Tokens, name: str) -> Span:

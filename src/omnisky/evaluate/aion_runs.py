@@ -18,6 +18,7 @@ from torch import nn
 
 from omnisky.codec.groups import Groups
 from omnisky.codec.token_shards import read_shards
+from omnisky.codec.tokens import parts_read
 from omnisky.embed import only
 from omnisky.evaluate.pairs import Counting, Watch
 from omnisky.model import store
@@ -117,8 +118,7 @@ def make_sky(folder: Path, objects: int, workers: int, count: Counting) -> Shard
 def _codec(name: str, folder: Path, source: Source, watch: Watch) -> nn.Module:
     run = recipe(name)
     if isinstance(source, Shards):  # of what is on disk, only what this codec reads
-        parts = {codec.part for codec in run.codecs} | {getattr(codec, "neighbours", "") for codec in run.codecs}
-        source = Shards(source.folder, parts=sorted(parts - {""}))
+        source = Shards(source.folder, parts=parts_read(run.codecs, source.layout.parts))
     return _trained(run, folder / name, source, watch)
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from omnisky.codec.token_shards import are_token_shards, read_shards
-from omnisky.codec.tokens import encode_all
+from omnisky.codec.tokens import encode_all, parts_read
 from omnisky.errors import BadValue
 from omnisky.model import store
 from omnisky.model.transformer import Block, Stack
@@ -186,7 +186,7 @@ def _opened(run: Run) -> Source:
     if are_token_shards(Path(run.data).expanduser()):
         return read_shards(Path(run.data).expanduser(), names=[codec.name for codec in run.codecs])
     if is_shards(Path(run.data).expanduser()):
-        return Shards(run.data, parts=sorted({codec.part for codec in run.codecs}))
+        return Shards(run.data, parts=parts_read(run.codecs, Shards(run.data).layout.parts))
     return read(run.data)
 
 
