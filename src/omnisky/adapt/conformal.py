@@ -57,7 +57,7 @@ class ConformalQuantiles:
 
     def interval(self, ends: Float[np.ndarray, "object 2"]) -> Float[np.ndarray, "object 2"]:
         """Its ends; where an inward margin would let them cross, both are the middle."""
-        return _moved(ends, np.full(len(ends), self.margin))
+        return _moved(ends, self.margin)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _ends(said: np.ndarray) -> np.ndarray:
     return np.stack([said, said], 1) if said.ndim == 1 else said
 
 
-def _moved(ends: np.ndarray, margin: np.ndarray) -> np.ndarray:
+def _moved(ends: np.ndarray, margin: np.ndarray | float) -> np.ndarray:
     low, high = ends[:, 0] - margin, ends[:, 1] + margin
     middle = ends.mean(1)
     return np.stack([np.where(low > high, middle, low), np.where(low > high, middle, high)], 1)

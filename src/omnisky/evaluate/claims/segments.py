@@ -20,11 +20,12 @@ from omnisky.adapt.learn import aside
 from omnisky.adapt.rows import Rows
 from omnisky.adapt.score import iou, iou_gain
 from omnisky.adapt.segment import Segmenter, best_thresholds
+from omnisky.codec.image import centred
 from omnisky.codec.patch import RasterPatches
 from omnisky.embed import only
 from omnisky.errors import BadValue
 from omnisky.evaluate.claims.found import Grid, Inputs, Result, Task
-from omnisky.evaluate.claims.sky import SIDE_PX, middle, small
+from omnisky.evaluate.claims.sky import SIDE_PX, small
 from omnisky.evaluate.claims.spectra import CLIP
 from omnisky.model import store
 from omnisky.model.baseline import UNet
@@ -137,7 +138,7 @@ def large_spirals(sky: MockSky, many: int) -> Int64[np.ndarray, " object"]:
 
 def maps(sky: MockSky, index: Int64[np.ndarray, " object"]) -> Bool[np.ndarray, "object kind y x"]:
     """Whose light it is, of `KINDS`, in the middle `SIDE_PX` of the cut-outs and binned."""
-    light = {name: _binned(middle(one)) for name, one in sky.components(index).items()}
+    light = {name: _binned(centred(one, SIDE_PX)) for name, one in sky.components(index).items()}
     camera = CAMERAS["legacysurvey"]
     noise = sky_sigma(camera)[camera.bands.index("r")]
     bright = sum(light.values()) > noise
@@ -152,7 +153,7 @@ def _spirals(given: Inputs, sky: MockSky, many: int, batch: int = 50) -> Observa
         for start in range(0, many, batch):
             rows = index[start : start + batch]
             seen = only(sky.take(rows), "image")
-            image = replace(seen["image"], flux=np.ascontiguousarray(middle(seen["image"].flux)), ivar=None, good=None)
+            image = replace(seen["image"], flux=centred(seen["image"].flux, SIDE_PX), ivar=None, good=None)
             planes = Image(flux=maps(sky, rows).astype(np.float32), bands=KINDS, unit="share")
             pieces.append(seen | {"image": image, "maps": planes})
             if callable(watch):

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from omnisky.adapt import score
+from omnisky.codec.image import centred
 from omnisky.codec.stretch import LegacyColours
 from omnisky.codec.tokens import encode_all
 from omnisky.embed import embed, only
@@ -127,14 +128,8 @@ def _first_component(states: Float[np.ndarray, "object patch width"]) -> Float[n
 def _object_patches(seen: Observation) -> tuple[Bool[np.ndarray, "object patch"], Float[np.ndarray, "object patch"]]:
     """Whether half of each patch is on a source, by the mock catalogue's map; and the light in it."""
     image, marked = seen["image"], seen["segmentation"].label > 0
-    light = middle(image.flux[:, image.bands.index("r")])
-    return _tiles(middle(marked)).mean(-1) > 0.5, _tiles(light).mean(-1).astype(np.float64)
-
-
-def middle(pixels: np.ndarray) -> np.ndarray:
-    """The middle `SIDE_PX` of each plane."""
-    edge = (pixels.shape[-1] - SIDE_PX) // 2
-    return pixels[..., edge : edge + SIDE_PX, edge : edge + SIDE_PX]
+    light = centred(image.flux[:, image.bands.index("r")], SIDE_PX)
+    return _tiles(centred(marked, SIDE_PX)).mean(-1) > 0.5, _tiles(light).mean(-1).astype(np.float64)
 
 
 def _tiles(pixels: np.ndarray) -> np.ndarray:
@@ -149,8 +144,7 @@ def small(seen: Observation, many: int) -> np.ndarray:
     planes = [image.bands.index(band) for band in "zrg"]
     flux = torch.from_numpy(np.ascontiguousarray(np.nan_to_num(image.flux[:, planes])))
     picture = LegacyColours().forward(flux).numpy()
-    edge = (picture.shape[-1] - SIDE_PX) // 2
-    return np.round(255 * picture[..., edge : edge + SIDE_PX : 2, edge : edge + SIDE_PX : 2]).astype(np.uint8)
+    return np.round(255 * centred(picture, SIDE_PX)[..., ::2, ::2]).astype(np.uint8)
 
 
 TASKS = (Task("mock-sky", mock_sky, models=(CLIP,)),)
