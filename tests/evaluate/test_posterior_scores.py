@@ -12,7 +12,7 @@ from omnisky.errors import ShapeMismatch
 from omnisky.evaluate.aion import UNSEEN, Table, judged
 from omnisky.evaluate.aion_drawn import ImagesTold, SpectraTold, binned
 from omnisky.evaluate.aion_probes import PROPERTIES, Probed
-from omnisky.evaluate.posteriors import crps, fitted_temperature, judge, surprise, tempered
+from omnisky.evaluate.posteriors import crps, fitted_temperature, judge, tempered
 from omnisky.generate import Posterior
 from omnisky.observe.types import Spectrum
 
@@ -33,6 +33,16 @@ def test_a_temperature_undoes_what_another_did():
     assert fitted_temperature(found, truth) == pytest.approx(1, abs=0.2)
     assert fitted_temperature(tempered(found, 0.5), truth) == pytest.approx(2, abs=0.4)
     np.testing.assert_allclose(tempered(tempered(found, 0.5), 2.0).chance, found.chance, atol=1e-9)
+    with pytest.raises(ShapeMismatch):
+        fitted_temperature(found, truth[:5])
+
+
+def test_a_few_surprises_do_not_widen_all():
+    """A twentieth of the truths is anywhere. 68 % intervals hold 68 % still."""
+    found, truth = honest(1000, 5)
+    truth[:50] = np.random.default_rng(6).uniform(0, 1, 50)
+    low, high = tempered(found, fitted_temperature(found, truth)).interval(0.68).T
+    assert np.mean((low < truth) & (truth < high)) == pytest.approx(0.68, abs=0.015)
 
 
 def test_honest_posteriors_are_found_honest_and_others_not():
@@ -54,13 +64,6 @@ def test_crps_is_the_integral_of_its_definition():
         rising = np.interp(x, found.edges, np.concatenate([[0], found.chance[i].cumsum()]))
         want = np.trapezoid((rising - (x >= truth[i])) ** 2, x)
         assert crps(found.take([i]), truth[i : i + 1])[0] == pytest.approx(want, abs=3e-5)
-
-
-def test_surprise_is_of_the_density():
-    flat = Posterior(np.full((2, 100), 0.01), EDGES * 2)
-    np.testing.assert_allclose(surprise(flat, np.array([0.3, 1.9])), np.log(2))
-    with pytest.raises(ShapeMismatch):
-        surprise(flat, np.array([0.3]))
 
 
 def test_bins_of_spectra_leave_out_what_was_not_seen():

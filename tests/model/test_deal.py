@@ -13,7 +13,11 @@ from omnisky.model.spans import hide_stretches, merge_stretches
 
 WORDS = FIRST_SENTINEL + SENTINELS
 LARGE, SMALL, LIST = "image", "z", "catalog"
-RULES = (AionRule(), AionRule(kept_out=0.9), DirichletRule(), DirichletRule(shown=(0.01, 10.0), asked=(1.0,)))
+NUMBERS_FIRST = DirichletRule(kept_out=0.9, numbers_first=True)
+RULES = (
+    *(AionRule(), AionRule(kept_out=0.9)),
+    *(DirichletRule(), DirichletRule(shown=(0.01, 10.0), asked=(1.0,)), NUMBERS_FIRST),
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,21 @@ def test_kept_out_modalities_show_nothing_more_often(ends):
         return float((~((shown.kinds == image) & shown.there()).any(1)).float().mean())
 
     assert without_image(AionRule(kept_out=1.0)) > without_image(AionRule()) + 0.1
+    alike = (5.0,)  # shows all that is not kept out
+    assert without_image(DirichletRule(shown=alike, kept_out=1.0)) > without_image(DirichletRule(shown=alike)) + 0.1
+
+
+def test_numbers_first(ends):
+    """Whatever the image wants, both numbers are shown; kept out, they are asked for."""
+    given = batch(100, sequence=False)
+    numbers = torch.tensor([ends.names.index(name) for name in (SMALL, "mag")])
+    shown, asked = DirichletRule(numbers_first=True).deal(ends, given, (20, 10), torch.Generator().manual_seed(8))
+    rich = given[LARGE].there().all(1)
+    told = torch.isin(shown.kinds, numbers) & shown.there()
+    assert told[rich].sum(1).unique().tolist() == [2] and shown.there().sum(1)[rich].unique().tolist() == [20]
+    shown, asked = NUMBERS_FIRST.deal(ends, given, (20, 10), torch.Generator().manual_seed(9))
+    told, wanted = (torch.isin(s.kinds, numbers) & s.there() for s in (shown, asked.slots))
+    assert bool((told.sum(1) + wanted.sum(1) == 2).all()) and 20 < int(wanted.sum()) < 180
 
 
 def test_a_large_concentration_shows_all_modalities_alike(ends):
@@ -127,6 +146,8 @@ def test_absurd_rules(wrong):
         AionRule(**wrong)
     with pytest.raises(BadValue):
         DirichletRule(shown=())
+    with pytest.raises(BadValue):
+        DirichletRule(kept_out=-0.1)
 
 
 # --- sequences ---------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_alone_is_an_attention_to_oneself():
     assert torch.allclose(core(x, alone=True), core(x, torch.eye(5, dtype=torch.bool)[None]), atol=1e-5)
 
 
-@pytest.mark.parametrize("more", [{}, {"tied": True}, {"rule": DirichletRule(), "average": PerModality()}])
+@pytest.mark.parametrize("more", [{}, {"tied": True, "spread": 0.2, "ordered": True}, {"rule": DirichletRule(), "average": PerModality()}])
 @torch.no_grad()
 def test_saved_and_loaded_it_is_the_same(tmp_path, more):
     model, given = tiny(**more), tokens(names=("image", "z"))
@@ -211,6 +211,23 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, more):
     assert again.config == model.config
     assert store.signature(again) == store.signature(model)
     assert torch.equal(again.vectors(given), model.vectors(given))
+
+
+@torch.no_grad()
+def test_ids_begin_alike_where_their_digits_are():
+    words = (Vocabulary(name="code", size=32, digits=(2,) * 5), Vocabulary(name="z", size=128, digits=(128,)))
+    model = replace(tiny().config, vocabularies=words, spread=0.3, ordered=True).build(0)
+    code, z = model.ends.words.weight.split([32, 128])
+
+    def alike(a, b):
+        return float(torch.cosine_similarity(a, b).mean())
+
+    assert alike(z[:-1], z[1:]) > 0.9 > alike(z[:-60], z[60:]) + 0.3
+    ids = torch.arange(32)
+    assert alike(code, code[ids ^ 4]) > alike(code, code[ids ^ 31]) + 0.3
+    assert all(float(rows.std()) == pytest.approx(0.3, rel=0.2) for rows in (code, z, model.ends.kinds.weight))
+    with pytest.raises(BadValue, match="digits"):
+        Vocabulary(name="z", size=100, digits=(128,))
 
 
 @pytest.mark.parametrize(("average", "tied"), [(PerToken(), False), (PerLogit(), True)], ids=repr)

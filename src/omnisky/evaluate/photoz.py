@@ -200,8 +200,7 @@ def _model(galaxies: Galaxies, folder: Path, run: Run, copies: int, watch: Watch
     done = folder / run.name / "model"
     if done.is_dir():
         return cast(AnyToAny, store.load(done))
-    start = ordered(cast(AnyToAny, run.model.build(run.seed)), run.seed)
-    return cast(AnyToAny, train(run, folder / run.name, start=start, watch=watch(run.name)))
+    return cast(AnyToAny, train(run, folder / run.name, watch=watch(run.name)))
 
 
 def _codecs(galaxies: Galaxies) -> dict[str, ScalarCodec]:
@@ -220,19 +219,3 @@ def _codecs(galaxies: Galaxies) -> dict[str, ScalarCodec]:
 
 def _inputs(seen: Observation, model: AnyToAny) -> Tokens:
     return tokenize(seen, [codec for codec in model.codecs if codec.name != REDSHIFT])
-
-
-@torch.no_grad()
-def ordered(model: AnyToAny, seed: int = 0, turns: float = 2.0) -> AnyToAny:
-    """The same with tables in which neighbouring ids are alike: each number a wave along the ids, of few turns."""
-    draw = torch.Generator().manual_seed(seed)
-    ends = model.ends
-    tables = [ends.words.weight] + ([] if ends.answers is None else [ends.answers.weight])
-    for table in tables:
-        size = float(table.std())
-        for name, v in ends.vocabularies.items():
-            along = torch.linspace(0, 1, v.size)[:, None]
-            turn, phase = torch.randn(2, 1, table.shape[1], generator=draw)
-            rows = size * 2**0.5 * torch.cos(2 * torch.pi * (turns * turn * along + phase))
-            table[ends.first[name] : ends.first[name] + v.size] = rows
-    return model

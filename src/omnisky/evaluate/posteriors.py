@@ -14,7 +14,6 @@ from omnisky.generate import Posterior
 
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 81))
 """that are tried"""
-_FLOOR = 1e-12
 
 
 def tempered(found: Posterior, temperature: float) -> Posterior:
@@ -25,18 +24,21 @@ def tempered(found: Posterior, temperature: float) -> Posterior:
     return Posterior(chance / chance.sum(1, keepdims=True), found.edges, found.name, found.unit)
 
 
-def surprise(found: Posterior, truth: Float[np.ndarray, " object"]) -> Float[np.ndarray, " object"]:
-    """−ln of the density at the truth."""
+def fitted_temperature(found: Posterior, truth: Float[np.ndarray, " object"]) -> float:
+    """The temperature with which central intervals of any share hold that share best, of those that are tried.
+
+    Not that of least surprise (Guo et al. 2017, arXiv:1706.04599): few truths far out decide that one, and the middle
+    of the posterior becomes too wide for it. The distance is Cramér's and von Mises'.
+    """
     if len(found) != len(truth):
         raise ShapeMismatch(saw=f"{len(found)} posteriors, {len(truth)} truths", want="as many")
-    at = np.clip(np.searchsorted(found.edges, truth, side="left") - 1, 0, found.chance.shape[1] - 1)
-    return -np.log(found.pdf[np.arange(len(truth)), at] + _FLOOR)
+    wanted = (np.arange(len(truth)) + 0.5) / len(truth)
 
+    def off(temperature: float) -> float:
+        smallest = np.abs(2 * tempered(found, temperature).below(truth) - 1)  # central interval that holds the truth
+        return float(np.square(np.sort(smallest) - wanted).mean())
 
-def fitted_temperature(found: Posterior, truth: Float[np.ndarray, " object"]) -> float:
-    """The temperature of least mean surprise (Guo et al. 2017, arXiv:1706.04599), of those that are tried."""
-    means = [surprise(tempered(found, t), truth).mean() for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(means))])
+    return float(TEMPERATURES[int(np.argmin([off(t) for t in TEMPERATURES]))])
 
 
 def crps(found: Posterior, truth: Float[np.ndarray, " object"]) -> Float[np.ndarray, " object"]:

@@ -8,7 +8,8 @@ looked up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from omnisky.codec.catalog import FIRST_SENTINEL as FIRST_SENTINEL
 from omnisky.codec.catalog import LENGTH
 from omnisky.codec.catalog import SENTINELS as SENTINELS
 from omnisky.codec.modalities import DOMAINS, Domain
-from omnisky.codec.tokens import Span, Tokens
+from omnisky.codec.tokens import LATER, Span, Tokens
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
 
 
@@ -35,6 +36,23 @@ class Vocabulary:
     """places of its tokens along two axes, the first one fast"""
     longest: int = 0
     """0 for a grid, whose tokens are told all at once; else a sequence of at most so many, told one after the other"""
+    digits: tuple[int, ...] = field(default=(), metadata=LATER)
+    """what ids count by, the fastest first: a number's is its size, a quantiser's are its levels. () where ids that are
+    neighbours are not alike"""
+
+    def __post_init__(self) -> None:
+        if self.digits and prod(self.digits) != self.size:
+            raise BadValue(f"digits of {self.name!r}", saw=self.digits, want=f"{self.size} ids in all")
+
+    def ordered(self, width: int, draw: torch.Generator | None) -> Float[Tensor, "id width"]:
+        """Rows of mean square 1, alike where digits are: of each digit a wave of a few turns. Needs digits."""
+        rows, below = torch.zeros(self.size, width), 1
+        for radix in self.digits:
+            digit = torch.arange(self.size)[:, None] // below % radix
+            turns, phase = torch.randn(2, width, generator=draw)
+            rows += torch.cos(2 * torch.pi * (_TURNS * turns * digit / (radix - 1) + phase))
+            below *= radix
+        return rows * (2 / len(self.digits)) ** 0.5
 
     @property
     def length(self) -> int:
@@ -236,6 +254,9 @@ def _turns(count: int) -> Float[Tensor, " frequency"]:
     return 1 / 10000 ** (torch.arange(count, dtype=torch.float32) / count)
 
 
+_TURNS = 2.0
+_LEVELS = {"Image": (7, 5, 5, 5, 5), "ScalarField": (8, 5, 5, 5), "Spectrum": (2,) * 10}
+"""of the published quantisers; an id of any other kind of codec counts one number"""
 _SQUARES = {"tok_image": (24, 24), "tok_image_hsc": (24, 24), "tok_segmap": (12, 12)}
 
 
@@ -243,7 +264,8 @@ def _vocabulary(domain: Domain) -> Vocabulary:
     """What the model knows of a modality. Of neighbours it reads fewer tokens than the codec makes."""
     if domain.key == "catalog":
         return Vocabulary(name=domain.key, size=domain.vocabulary, longest=LENGTH)
-    return Vocabulary(name=domain.key, size=domain.vocabulary, grid=_SQUARES.get(domain.key, (domain.tokens, 1)))
+    size, digits = domain.vocabulary, _LEVELS.get(domain.codec, (domain.vocabulary,))
+    return Vocabulary(name=domain.key, size=size, grid=_SQUARES.get(domain.key, (domain.tokens, 1)), digits=digits)
 
 
 AION: Mapping[str, Vocabulary] = {key: _vocabulary(domain) for key, domain in DOMAINS.items()}

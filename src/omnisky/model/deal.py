@@ -88,8 +88,7 @@ class AionRule:
         there, kinds = table.slots.there().cpu(), table.kinds
         chance = torch.rand(there.shape, generator=draw)
         first = _one_of(table.counts(there) > 0, draw)
-        shy = self.kept_out * torch.rand(len(there), 1, generator=draw)
-        out = torch.rand(len(there), len(table.names), generator=draw) < shy
+        out = _kept_out(self.kept_out, table, draw)
         out.scatter_(1, first[:, None], False)
         counts = table.counts(there).gather(1, first[:, None])
         given = 1 + (torch.rand(counts.shape, generator=draw) * counts).long()
@@ -117,10 +116,17 @@ class DirichletRule:
     shown: tuple[float, ...] = (0.2,)
     """concentrations, of which each object draws one: small ones show few modalities, large ones all alike"""
     asked: tuple[float, ...] = (0.2,)
+    kept_out: float = 0.0
+    """ours: as AionRule's, with no modality excepted"""
+    numbers_first: bool = False
+    """ours: modalities of one token have it shown or asked for, and the others share what is left of the budget; else
+    numbers beside a thousand ids of images are hardly ever shown together"""
 
     def __post_init__(self) -> None:
         if min((*self.shown, *self.asked, 1), default=0) <= 0 or not self.shown or not self.asked:
             raise BadValue("concentrations", saw=(self.shown, self.asked), want="numbers above 0")
+        if not 0 <= self.kept_out <= 1:
+            raise BadValue("kept_out", saw=self.kept_out, want="0 … 1")
 
     def deal(
         self, ends: Ends, tokens: Tokens, budgets: tuple[int, int], draw: torch.Generator | None = None
@@ -130,14 +136,23 @@ class DirichletRule:
         there = table.slots.there().cpu()
         chance = torch.rand(there.shape, generator=draw)
         random = np.random.default_rng(int(torch.randint(1 << 62, (), generator=draw)))
-        numbers = _shares(random, self.shown, table.counts(there), budgets[0])
-        shown = there & (table.ranks(chance, there) < numbers[:, table.kinds])
+        may = there & ~_kept_out(self.kept_out, table, draw)[:, table.kinds]
+        shown = self._shared(random, self.shown, table, may, chance, budgets[0])
         nothing = ~shown.any(1, keepdim=True)
         shown |= nothing & _lowest(chance, there, 1)
         shown = _lowest(chance, shown, (there.sum(1) - 1).clamp(1, budgets[0]))
-        left = there & ~shown
-        numbers = _shares(random, self.asked, table.counts(left), budgets[1])
-        return _dealt(ends, table, shown, left & (table.ranks(chance, left) < numbers[:, table.kinds]), draw)
+        asked = self._shared(random, self.asked, table, there & ~shown, chance, budgets[1])
+        return _dealt(ends, table, shown, asked, draw)
+
+    def _shared(
+        self, random: np.random.Generator, alphas: tuple[float, ...], table: Table, among: Tensor, keys: Tensor, most: int
+    ) -> Bool[Tensor, "object slot"]:
+        """Of these slots, at most so many of each object, as the shares of their modalities have it."""
+        single = (torch.tensor(table.starts).diff() == 1)[table.kinds] & self.numbers_first
+        first = _lowest(keys, among & single, most)
+        rest = among & ~single
+        numbers = _shares(random, alphas, table.counts(rest), most - first.sum(1).numpy())
+        return first | (rest & (table.ranks(keys, rest) < numbers[:, table.kinds]))
 
 
 def spread(ends: Ends, tokens: Tokens) -> Table:
@@ -152,6 +167,13 @@ def spread(ends: Ends, tokens: Tokens) -> Table:
     return Table(beside(pieces), tuple(int(s) for s in starts), names)
 
 
+def _kept_out(most: float, table: Table, draw: torch.Generator | None) -> Bool[Tensor, "object name"]:
+    """Modalities that show nothing, each by a chance that is drawn for each object, up to the most."""
+    rows = len(table.slots.rows)
+    shy = most * torch.rand(rows, 1, generator=draw)
+    return torch.rand(rows, len(table.names), generator=draw) < shy
+
+
 def _one_of(possible: Bool[Tensor, "object name"], draw: torch.Generator | None) -> Integer[Tensor, " object"]:
     return torch.where(possible, torch.rand(possible.shape, generator=draw), -1.0).argmax(1)
 
@@ -163,7 +185,9 @@ def _lowest(keys: Tensor, among: Tensor, count: Tensor | int) -> Bool[Tensor, "o
     return among & (ranks < (count if isinstance(count, int) else count[:, None]))
 
 
-def _shares(random: np.random.Generator, alphas: tuple[float, ...], counts: Tensor, budget: int) -> Tensor:
+def _shares(
+    random: np.random.Generator, alphas: tuple[float, ...], counts: Tensor, budgets: Integer[np.ndarray, " object"]
+) -> Tensor:
     """How many tokens each modality gives, 4M's way."""
     has = counts.numpy() > 0
     alpha = random.choice(np.array(alphas), size=(len(has), 1))
@@ -172,9 +196,9 @@ def _shares(random: np.random.Generator, alphas: tuple[float, ...], counts: Tens
         shares = np.where(has, random.standard_gamma(alpha, size=has.shape) + 1e-30, 0.0)
         return shares / shares.sum(1, keepdims=True).clip(1e-30)
 
-    numbers = np.floor(drawn() * budget).astype(np.int64)
-    left = budget - numbers.sum(1)
-    for i in range(int(left.max(initial=0))):
+    numbers = np.floor(drawn() * budgets[:, None]).astype(np.int64)
+    left = budgets - numbers.sum(1)
+    for i in range(int(left[has.any(1)].max(initial=0))):
         numbers[np.arange(len(has)), drawn().argmax(1)] += left > i
     return torch.from_numpy(np.minimum(numbers, counts.numpy()))
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.tokens import Codec, Span, Tokens
+from omnisky.codec.tokens import LATER, Codec, Span, Tokens
 from omnisky.errors import BadValue, MissingModality
 from omnisky.model.any_to_any import AION, Ends, Slots, Vocabulary, beside
 from omnisky.model.deal import AionRule, Asked, DirichletRule, PerLogit, PerModality, PerToken, Surprise
@@ -39,6 +39,11 @@ class AnyToAnyConfig:
     """one table for what is read, told and answered, instead of three"""
     unread: bool = False
     """keep decoder tables of modalities whose ids never enter the decoder: the published files hold them"""
+    spread: float = field(default=0.02, metadata=LATER)
+    """of the tables of ids and of modalities at the start; 0.02 as published. Beside places, whose sines are of size 1,
+    that is little: who learns from few objects tells ids apart much sooner from 0.2"""
+    ordered: bool = field(default=False, metadata=LATER)
+    """tables begin with ids alike that stand for about the same, not all at random"""
 
     def __post_init__(self) -> None:
         if min(self.shown, self.asked, self.decoder_depth) < 1:
@@ -287,10 +292,10 @@ class AnyToAny(nn.Module):
         return found
 
     def _initialise(self, draw: torch.Generator | None) -> None:
-        """Tables N(0, 0.02); linears uniform as Glorot & Bengio 2010 have it, packed ones each by itself; biases 0."""
+        """Tables N(0, spread); linears uniform as Glorot & Bengio 2010 have it, packed ones each by itself; biases 0."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02, generator=draw)
+                nn.init.normal_(module.weight, std=self.config.spread, generator=draw)
             elif isinstance(module, nn.Linear):
                 packed = {"qkv": 3, "key_value": 2}.get(name.rpartition(".")[2], 1)
                 whole, sizes = module.weight.data, [v.size for v in self.ends.vocabularies.values()]
@@ -300,6 +305,18 @@ class AnyToAny(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.hidden_token, std=0.02, generator=draw)
+        if self.config.ordered:
+            self._order(draw)
+
+    @torch.no_grad()
+    def _order(self, draw: torch.Generator | None) -> None:
+        """Of what stands in the tables, keep the size."""
+        ends = self.ends
+        for table in [ends.words.weight] + ([] if ends.answers is None else [ends.answers.weight]):
+            for name, v in ends.vocabularies.items():
+                if v.digits:
+                    rows = table[ends.first[name] : ends.first[name] + v.size]
+                    rows.copy_(rows.std() * v.ordered(table.shape[1], draw))
 
 
 def demand_tokens(slots: Slots) -> Slots:

@@ -10,7 +10,7 @@ from functools import partial
 
 from omnisky.codec.token_shards import IdTokens
 from omnisky.model.any_to_any import AION
-from omnisky.model.deal import AionRule
+from omnisky.model.deal import DirichletRule
 from omnisky.model.masked import SIZES, AnyToAnyConfig, gated, published
 from omnisky.train.config import Run
 from omnisky.train.optim import AdamW
@@ -59,10 +59,12 @@ def aion_mini() -> Run:
         model=AnyToAnyConfig(
             core=gated(8, 96, 3),
             decoder_depth=6,
-            shown=128,
+            shown=192,
             asked=96,
-            rule=AionRule(kept_out=0.9),
+            rule=DirichletRule(shown=(0.2, 1.0), asked=(1.0,), kept_out=0.9, numbers_first=True),
             tied=True,
+            spread=0.2,
+            ordered=True,
         ),
         codecs=IDS,
         steps=4000,

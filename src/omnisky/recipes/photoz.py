@@ -27,10 +27,12 @@ def aion_photoz() -> Run:
         model=AnyToAnyConfig(
             core=gated(3, 64, 4),
             decoder_depth=2,
-            vocabularies=tuple(Vocabulary(name=name, size=size) for name, size in sizes.items()),
+            vocabularies=tuple(Vocabulary(name=name, size=size, digits=(size,)) for name, size in sizes.items()),
             shown=len(INPUTS),
             asked=len(INPUTS),
             rule=AionRule(kept_out=0.3),
+            spread=0.7,
+            ordered=True,
         ),
         codecs=tuple(IdTokens(name=name) for name in sizes),
         held_out=0.0,
