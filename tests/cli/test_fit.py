@@ -42,12 +42,15 @@ def test_fit_then_predict(folder, capsys):
     table = pq.read_table(folder / "said.parquet")
     assert table["object_id"].to_pylist() == [f"g{i:02d}" for i in range(40)]
     np.testing.assert_allclose(table["chance_flat"].to_numpy() + table["chance_round"].to_numpy(), 1)
-    mixture = ("--adaptation", "mixture", "steps=20", "--out", folder / "light")
+    mixture = ("--adaptation", "mixture", "steps=20", "--test", "0.2", "--calibrate", "0.25")
+    mixture = (*mixture, "--coverage", "0.8", "--out", folder / "light")
     assert call("fit", folder / "labels.csv", "--target", "light", *about, *mixture) == 0
-    capsys.readouterr()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["objects"] + told["tested on"] + told["calibrated on"] == 40 and 0 <= told["covered"] <= 1
     assert call("predict", folder / "light", folder / "galaxies", "--out", folder / "said.csv", "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(row["q16"] < row["q50"] < row["q84"] for row in rows) and len(rows) == 40
+    assert all(row["low"] < row["high"] for row in rows)
     assert (folder / "said.csv").read_text().count("\n") == 41
 
 
@@ -58,6 +61,7 @@ def test_fit_then_predict(folder, capsys):
         (("--target", "kind", "stepz=3", "--adaptation", "mlp"), "Try: steps"),
         (("--target", "kind", "--adaptation", "quantiles"), "decimal numbers"),
         (("--target", "kind", "--base", "no-such-model"), "omnisky-nano"),
+        (("--target", "light", "--by", "light"), "no --calibrate"),
     ],
 )
 def test_a_fit_that_cannot_be_is_refused(folder, words, said, capsys):

@@ -10,8 +10,6 @@ from omnisky.errors import MissingModality
 from omnisky.evaluate import photoz
 from omnisky.evaluate.photoz import Galaxies, measure
 from omnisky.observe.types import Labels, Observation, Scalars
-from omnisky.recipes.photoz import aion_photoz
-from omnisky.train.config import edit
 
 TINY = ("model.core.width=16", "model.core.depth=1", "model.core.hidden=16", "model.core.heads=2")
 TINY += ("model.decoder_depth=1", "steps=4", "batch=32", "optim.warmup=1")

@@ -203,7 +203,9 @@ def test_alone_is_an_attention_to_oneself():
     assert torch.allclose(core(x, alone=True), core(x, torch.eye(5, dtype=torch.bool)[None]), atol=1e-5)
 
 
-@pytest.mark.parametrize("more", [{}, {"tied": True, "spread": 0.2, "ordered": True}, {"rule": DirichletRule(), "average": PerModality()}])
+@pytest.mark.parametrize(
+    "more", [{}, {"tied": True, "spread": 0.2, "ordered": True}, {"rule": DirichletRule(), "average": PerModality()}]
+)
 @torch.no_grad()
 def test_saved_and_loaded_it_is_the_same(tmp_path, more):
     model, given = tiny(**more), tokens(names=("image", "z"))

@@ -37,6 +37,7 @@ def read_labels(path: str | Path, target: str) -> dict[str, Any]:
 def answers(model: FineTunedModel, x: Any, *, watch: Watch | None = None) -> pa.Table:
     """object_id, ra, dec, `prediction`; of classes the chance of each, of posteriors q16, q50 and q84.
 
+    Of numbers that were calibrated also `low` and `high`, where that asks for nothing but a column of the objects.
     Raises BadValue for answers that are no table: maps, or objects without ids.
     """
     rows = Rows.of(x)
@@ -56,6 +57,8 @@ def answers(model: FineTunedModel, x: Any, *, watch: Watch | None = None) -> pa.
         columns["prediction"] = said = model.predict(rows, watch=watch)
         if said.ndim > 1:
             raise BadValue("a table of answers", saw=f"answers {said.shape}", want="one an object")
+    if model.tells_intervals_:
+        columns["low"], columns["high"] = model.predict_interval(rows, watch=watch).T
     return pa.table(columns).replace_schema_metadata({"omnisky_signature": model.signature_})
 
 

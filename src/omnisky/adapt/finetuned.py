@@ -173,6 +173,16 @@ class FineTunedModel(BaseEstimator):
         self.calibration_, self.seen_ = found, self.seen_ | Seen.of(rows)
         return self
 
+    @property
+    def tells_intervals_(self) -> bool:
+        """Whether `predict_interval` needs nothing but objects."""
+        found = self.calibration_
+        return (
+            found is not None
+            and not isinstance(found, Temperature)
+            and (not isinstance(found, Mondrian) or bool(found.column))
+        )
+
     def predict_interval(
         self, x: Any, *, by: np.ndarray | None = None, watch: Watch | None = None
     ) -> Float[np.ndarray, "object 2"]:

@@ -31,6 +31,9 @@ def fit(
     adaptation: Names = "linear",
     part: str | None = None,
     test: float = 0.0,
+    calibrate: float = 0.0,
+    coverage: float = 0.9,
+    by: str | None = None,
     cache: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -59,6 +62,13 @@ def fit(
         The one part to read, where there are several: image, spectrum.
     test
         A share of the objects, whole cells of sky, that is kept from learning and scored at the end.
+    calibrate
+        Another such share, from which is learnt how far answers may be trusted: `omnisky predict` then tells chances
+        that are frequencies, or of numbers `low` and `high`.
+    coverage
+        How often the true number shall lie between them.
+    by
+        A column of the objects, in each quarter of which it shall.
     cache
         A folder to keep embeddings in, by their signature.
     json
@@ -72,6 +82,7 @@ def fit(
     from omnisky.adapt.answers import read_labels
     from omnisky.adapt.finetuned import FineTunedModel
     from omnisky.adapt.rows import Rows
+    from omnisky.errors import BadValue
     from omnisky.train.config import edit
     from omnisky.train.devices import keep_memory
     from omnisky.watch import counting_bar, show_table
@@ -92,23 +103,43 @@ def fit(
         "full": kinds.FullFineTuning,
     }
     plan = edit(known[adaptation](), edits)
+    if by is not None and not calibrate:
+        raise BadValue("--by", saw="no --calibrate", want="a share of the objects to calibrate on")
     rows, y = Rows.of(data).labelled(read_labels(labels, target))
-    away = rows.aside(test, 1, None) if test else np.zeros(len(rows), dtype=bool)
-    learn, judge = np.flatnonzero(~away), np.flatnonzero(away)
+
+    def apart(among: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        away = rows.take(among).aside(share, 1, None) if share else np.zeros(len(among), dtype=bool)
+        return among[~away], among[away]
+
+    learn, judge = apart(np.arange(len(rows)), test)
+    learn, held = apart(learn, calibrate)
     model = FineTunedModel(base, plan, part=part, cache=cache)
     with counting_bar("fit") as watch:
         model.fit(rows.take(learn), y[learn], watch=watch)
+    if len(held):
+        model.calibrate(rows.take(held), y[held], coverage=coverage, by=by, leaky=True)
     model.save(out)
     told: dict[str, Any] = {"base": base, "adaptation": adaptation, "target": target, "objects": len(learn)}
-    told |= {"put aside to stop": model.judged_, "out": str(out)}
+    told |= {"put aside to stop": model.judged_, "calibrated on": len(held), "out": str(out)}
     if len(judge):
-        score = model.score(rows.take(judge), y[judge], leaky=True)  # apart by construction, but for finer cells
-        name = "accuracy" if hasattr(model, "classes_") else "R²"
-        told |= {"tested on": len(judge), name: round(score.value, 4), f"{name} error": round(score.error, 4)}
+        told |= {"tested on": len(judge)} | _scores(model, rows.take(judge), y[judge])
     if json:
         print(dumps(told, ensure_ascii=False))
     else:
         show_table(("", ""), [(name, str(value)) for name, value in told.items()])
+
+
+def _scores(model: Any, rows: Any, y: Any) -> dict[str, float]:
+    """Of objects apart by construction, but for finer cells."""
+    import numpy as np
+
+    from omnisky.adapt.score import coverage
+
+    found = {"accuracy" if hasattr(model, "classes_") else "R²": model.score(rows, y, leaky=True)}
+    if model.tells_intervals_:  # infinite where there were too few objects to tell
+        found["covered"] = coverage(y, *np.nan_to_num(model.predict_interval(rows)).T)
+    told = {name: round(score.value, 4) for name, score in found.items()}
+    return told | {f"{name} error": round(score.error, 4) for name, score in found.items()}
 
 
 def predict(

@@ -145,7 +145,13 @@ class DirichletRule:
         return _dealt(ends, table, shown, asked, draw)
 
     def _shared(
-        self, random: np.random.Generator, alphas: tuple[float, ...], table: Table, among: Tensor, keys: Tensor, most: int
+        self,
+        random: np.random.Generator,
+        alphas: tuple[float, ...],
+        table: Table,
+        among: Tensor,
+        keys: Tensor,
+        most: int,
     ) -> Bool[Tensor, "object slot"]:
         """Of these slots, at most so many of each object, as the shares of their modalities have it."""
         single = (torch.tensor(table.starts).diff() == 1)[table.kinds] & self.numbers_first

@@ -292,7 +292,7 @@ class AnyToAny(nn.Module):
         return found
 
     def _initialise(self, draw: torch.Generator | None) -> None:
-        """Tables N(0, spread); linears uniform as Glorot & Bengio 2010 have it, packed ones each by itself; biases 0."""
+        """Tables N(0, spread); linears uniform (Glorot & Bengio 2010), packed ones each by itself; biases 0."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=self.config.spread, generator=draw)
