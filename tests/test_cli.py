@@ -40,6 +40,11 @@ def test_train_leaves_a_model_that_loads_and_goes_on_from_there(folder, tmp_path
     assert store.load(tmp_path / "run" / "model").config.core.depth == 2
     assert call(*words) == 0
     assert capsys.readouterr().out == ""  # nothing was left to do
+    learnt = store.load(tmp_path / "run" / "model").state_dict()
+    again = ("train", "astropt-nano", f"data={folder}", "steps=1", "optim.peak=1e-12", *small, "--json")
+    assert call(*again, "--from", tmp_path / "run" / "model", "--out", tmp_path / "more") == 0
+    for name, weight in store.load(tmp_path / "more" / "model").state_dict().items():
+        np.testing.assert_allclose(weight, learnt[name], atol=1e-6)
 
 
 def test_embed_writes_a_catalogue_of_the_files(folder, tmp_path):

@@ -11,9 +11,9 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from omnisky import __version__
 from omnisky.cli.adapt import fit, predict
@@ -71,6 +71,7 @@ def version() -> None:
 def train(
     name: str,
     *edits: str,
+    start: Annotated[str | None, Parameter(name="--from")] = None,
     out: Path | None = None,
     json: bool = False,
     track: Literal["tensorboard", "wandb", "trackio"] | None = None,
@@ -85,6 +86,9 @@ def train(
         The recipe (see `omnisky recipes`).
     edits
         Changes as key=value; dots reach inside: optim.peak=3e-4 model.core.depth=4.
+    start
+        A model of the same shape whose weights to begin with, instead of random ones: a shipped one, a folder of a run,
+        a checkpoint or a repository on the Hub. A run that goes on has its own.
     out
         The folder of the run; runs/NAME if not given. Called again with the same folder, it goes on.
     json
@@ -92,6 +96,7 @@ def train(
     track
         Where else to send loss, rate and speed; metrics.jsonl in the folder of the run is always written.
     """
+    from omnisky.model import store
     from omnisky.recipes import recipe
     from omnisky.train.config import edit
     from omnisky.train.devices import here, keep_memory
@@ -105,7 +110,7 @@ def train(
         lines() if json else training_bar(run.name) as watch,
         tracked(track if first else None, run.name, folder, watch) as told,
     ):
-        learn(run, folder, watch=told)
+        learn(run, folder, start=None if start is None else store.load(start), watch=told)
     if not json and first:
         print(f"{folder / 'model'}: use it with omnisky.load({str(folder / 'model')!r})")
 

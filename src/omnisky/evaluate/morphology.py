@@ -142,12 +142,15 @@ def trees_on(x: Float[np.ndarray, "object width"]) -> Say:
     return say
 
 
-def attentive_on(states: Float[np.ndarray, "row token width"], views: int, **settings: Any) -> Say:
-    """The attentive probe on token states; `views` rows an object."""
+def attentive_on(states: Float[np.ndarray, "row token width"], views: int, members: int = 1, **settings: Any) -> Say:
+    """The attentive probe on token states, `views` rows an object; the mean of so many that began differently."""
 
     def say(task: Task) -> Float[np.ndarray, "object classes"]:
-        probe = AttentiveProbe(views=views, **settings).fit(states, task.label, task.learn)
-        return _full(probe, of_objects(states, task.test, views), task)
+        asked, chances = of_objects(states, task.test, views), []
+        for seed in range(members):
+            probe = AttentiveProbe(views=views, seed=seed, **settings).fit(states, task.label, task.learn)
+            chances.append(_full(probe, asked, task))
+        return np.mean(chances, axis=0)
 
     return say
 
