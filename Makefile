@@ -39,6 +39,7 @@ check: .venv/.ready-test
 
 bench: .venv/.ready-test
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.scaling
 
 docs: .venv/.ready-docs
 	@$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
