@@ -377,6 +377,15 @@ def test_everything_asked_for_is_pinned():
     assert wanted - set(pins) == set()
 
 
+def test_the_workflow_asks_for_targets_and_a_torch_that_there_are():
+    flow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    asked = re.search(r"target: \[([\w, -]+)\]", flow)[1].split(", ")
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"test", "check", "docs"} <= set(asked) <= set(targets)
+    pin = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    assert f'TORCH="{pin} ' in flow
+
+
 def test_the_version_is_said_once():
     assert f"\nversion: {omnisky.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\n## {omnisky.__version__} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
