@@ -81,7 +81,7 @@ def test_a_law_is_found_with_its_error():
     spread = np.std([one.exponent for one in noisy])
     assert np.mean([one.error for one in noisy]) == pytest.approx(spread, rel=0.5)
     bent = scaling.fitted(amounts, [amounts + 8.0])  # a start that costs as much as eight objects
-    assert bent.exponent < 0.9 and bent.off > 0.05 and bent.error == 0
+    assert bent.exponent < 0.9 and bent.off > 0.05 and bent.error < 1e-12
 
 
 def test_the_page_tells_of_laws():
