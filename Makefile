@@ -53,7 +53,7 @@ clean:
 
 EXTRAS_demo := plot,map,sample,mock
 EXTRAS_test := dev,plot,map,sample,mock,serve,ann
-EXTRAS_docs := docs,plot,map,sample,mock
+EXTRAS_docs := docs,plot,map,sample,mock,serve
 
 .venv/.ready-%: pyproject.toml constraints.txt .venv/.ready-torch
 	@echo "→ omnisky[$(EXTRAS_$*)] into .venv (a few minutes the first time)"
