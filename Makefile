@@ -39,6 +39,7 @@ check: .venv/.ready-test
 
 bench: .venv/.ready-test
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.scaling
 
 docs: .venv/.ready-docs
 	@$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
@@ -52,7 +53,7 @@ clean:
 
 EXTRAS_demo := plot,map,sample,mock
 EXTRAS_test := dev,plot,map,sample,mock,serve,ann
-EXTRAS_docs := docs,plot,map,sample,mock
+EXTRAS_docs := docs,plot,map,sample,mock,serve
 
 .venv/.ready-%: pyproject.toml constraints.txt .venv/.ready-torch
 	@echo "→ omnisky[$(EXTRAS_$*)] into .venv (a few minutes the first time)"

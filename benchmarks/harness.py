@@ -206,7 +206,7 @@ def run(
             except Disagreement as error:
                 unlike.append(str(error))
                 continue
-            row |= {"versions": dict(versions)} | _circumstances(comparison)
+            row |= {"versions": dict(versions)} | circumstances(f"benchmarks {comparison.name}")
             if effort.keep:
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -224,7 +224,7 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
     if not apart <= comparison.agree:
         raise Disagreement(f"{comparison.name}: answers differ by {apart:.1e}, allowed {comparison.agree:.0e}")
     rates = [_roof(comparison, workers, folder, effort)]
-    load, pairs = _Load(workers), []
+    load, pairs = Load(workers), []
     with _Memory([workers[job.worker] for job in sides]) as memory:
         for _ in range(1 + (effort.repeats or comparison.repeats)):
             pairs.append([workers[job.worker].ask(do="time", key=job.key, seconds=effort.seconds) for job in sides])
@@ -283,7 +283,7 @@ class _Memory:
         self.watching.join()
 
 
-class _Load:
+class Load:
     """How busy everybody else keeps this machine."""
 
     def __init__(self, workers: Mapping[str, Worker]) -> None:
@@ -328,9 +328,10 @@ def _unlike(ours: list[float], theirs: list[float]) -> float:
 # --- what a row must say besides its numbers ---------------------------------------------------------------------
 
 
-def _circumstances(comparison: Comparison) -> dict[str, Any]:
+def circumstances(module: str) -> dict[str, Any]:
+    """How, when and where. `module` is what `python -m` is told."""
     return {
-        "command": f"python -m benchmarks {comparison.name}",
+        "command": f"python -m {module}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}{_limit()}",
     }

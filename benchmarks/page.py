@@ -32,6 +32,9 @@ median over pairs of runs, between the smallest and the largest of them. *Of GFL
 roof, the best rate of matrix products measured in the same run and precision. *Own memory*: the most that each process
 had above the page cache, ours and theirs. *A million*: how long ours takes for so many.
 """
+LAW = """The time of an embedding, fp32, is fitted by amount^exponent: one of objects, tokens and parameters (of the
+blocks) changes, the others stand. The error is a bootstrap over rounds; *off the law* is the largest departure of a
+time from it; *others* are processors that other programs kept busy."""
 QUIET_SAID = f"Other programs kept less than {QUIET:g} of a processor busy."
 COLUMNS = ("comparison", "ours", "theirs", "ratio", "runs", "of GFLOP/s", "own memory, MB", "a million, ours")
 
@@ -50,7 +53,11 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
     """The page. Groups come in the order of `TITLES`, then others; comparisons in the order of their first row."""
     best: dict[str, Mapping[str, Any]] = {}
     newest: dict[str, Mapping[str, Any]] = {}
+    laws: dict[str, Mapping[str, Any]] = {}
     for row in rows:
+        if "exponent" in row:
+            laws[row["name"]] = row if quiet(row) else laws.get(row["name"], row)
+            continue
         newest[row["name"]] = row
         if quiet(row):
             best[row["name"]] = row
@@ -61,7 +68,7 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
     text = [HEAD]
     for group in sorted(groups, key=lambda one: ([*TITLES, one].index(one), one)):
         text.append(_section(group, [row for row in groups[group] if quiet(row)]))
-    text = [one for one in text if one]
+    text = [one for one in [*text, _scaling(list(laws.values()))] if one]
     if disturbed:
         text.append(
             f"## Disturbed\n\nOther programs kept more than {QUIET:g} of a processor busy: times are too long, and "
@@ -79,6 +86,22 @@ def _section(group: str, rows: Sequence[Mapping[str, Any]]) -> str:
     title, about = TITLES.get(group, (group, ""))
     about = f"{about[:1].upper()}{about[1:]}. " if about else ""
     return f"## {title}\n\n{about}{QUIET_SAID}\n\n{_table(rows)}\n{_where(rows)}"
+
+
+def _scaling(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    lines = [
+        "| model, by | from … to | time | exponent | off the law | others |\n| --- | --- | --- | --- | --- | --- |\n"
+    ]
+    for row in rows:
+        ends = [row["amounts"][0], row["amounts"][-1]]
+        times = " … ".join(f"{_short(1e3 * row['seconds'][i])} ms" for i in (0, -1))
+        lines.append(
+            f"| {row['name'].partition('/')[2]} | {ends[0]:,} … {ends[1]:,} | {times} "
+            f"| **{row['exponent']:.2f}** ± {row['error']:.2f} | {row['off']:.0%} | {row['others_cpus']:.2f} |\n"
+        )
+    return f"## Scaling\n\n{LAW}\n\n{''.join(lines)}\n{_where(rows)}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], more: tuple[str, ...] = ()) -> str:
@@ -114,7 +137,7 @@ def _where(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _command(rows: Sequence[Mapping[str, Any]]) -> str:
     """The one that all share, with the names of all, or of their group."""
-    if len(rows) == 1:
+    if len({row["command"] for row in rows}) == 1:
         return rows[0]["command"]
     start = rows[0]["command"].removesuffix(rows[0]["name"])
     groups = dict.fromkeys(f"{row['name'].partition('/')[0]}/" for row in rows)

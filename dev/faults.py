@@ -1,22 +1,27 @@
-"""Break things on purpose and see what survives: kills at random moments, a full disk, torn files, poison, no memory.
+"""Break things on purpose and see what survives: kills, a full disk, torn files, poison, no memory, clocks that jump.
 
     python dev/faults.py [--times 3] > docs/faults.md
 
 Every line is a fault done to a real call, called again afterwards, its result compared bit by bit with that of a call
-nobody disturbed. Kills are SIGKILL; the full disk is the kernel's limit on the size of a file; only the lack of memory
-is injected.
+nobody disturbed. Kills are SIGKILL; the full disk is the kernel's limit on the size of a file; the clock is one that is
+loaded before libc's, so that every library is told of it (needs Linux and a C compiler); only the lack of memory is
+injected.
 """
 
 import argparse
 import multiprocessing
+import os
 import resource
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,13 +30,16 @@ import torch
 
 from omnisky.codec.patch import RasterPatches
 from omnisky.codec.stretch import Linear
-from omnisky.embed import embed_file
-from omnisky.errors import OmniskyError
+from omnisky.embed import Embedding, embed_file
+from omnisky.errors import OmniskyError, ServiceError
+from omnisky.model import store
 from omnisky.model.autoregressive import Autoregressive, AutoregressiveConfig
 from omnisky.model.junction import Modality
 from omnisky.model.transformer import CoreConfig
 from omnisky.observe.shards import write_shards
 from omnisky.observe.types import Image, Observation
+from omnisky.search import Index
+from omnisky.serve import Client
 from omnisky.train.config import Run
 from omnisky.train.loop import train
 from omnisky.train.optim import AdamW
@@ -72,10 +80,14 @@ def learn(folder: Path, seen: Observation = SKY, **changes: object) -> None:
     train(replace(RUN, **changes), folder, seen)
 
 
-def embed(folder: Path) -> None:
+def toy() -> Autoregressive:
     model = MODEL.build(0).eval()
     model.codecs = (CODEC,)
-    embed_file(model, SKY, folder / "embeddings.parquet", batch=4, part_size=16)
+    return model
+
+
+def embed(folder: Path) -> None:
+    embed_file(toy(), SKY, folder / "embeddings.parquet", batch=4, part_size=16)
 
 
 def write(folder: Path) -> None:
@@ -190,17 +202,144 @@ def torn(place: Path, file: str) -> str:
     return demand(False, f"half of {file} was read")
 
 
+# --- a server -----------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """`omnisky serve` of a model and its index, in a process of its own."""
+
+    def __init__(self, place: Path, *more: str, env: Mapping[str, str] = os.environ) -> None:
+        store.save(toy(), place / "toy")
+        embed(place)
+        self.want = Embedding.load(place / "embeddings.parquet")
+        Index(self.want).save(place / "index")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        words = ["serve", place / "toy", "--index", place / "index", "--port", str(self.port), *more]
+        self.command, self.env = [sys.executable, "-m", "omnisky", *words], env
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, env=self.env, stdout=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+    def accept(self, found: Embedding) -> None:
+        same = np.allclose(found.vectors, self.want.vectors, rtol=1e-4, atol=1e-5)  # batches of other sizes
+        demand(same and list(found.object_id) == list(self.want.object_id), "each object has its own answer")
+
+
+def unserved(place: Path, times: int) -> str:
+    """Killed at random moments while two clients ask for one object a request; started again each time."""
+    chance, refused, deaths = np.random.default_rng(1), 0, 0
+    with Server(place) as server, ThreadPoolExecutor(2) as pool:
+        before = content(place)
+        patient, hasty = Client(server.address, retries=40), Client(server.address, retries=0)
+        patient.models()  # it listens
+        alike, start = patient.search(like=["made-7"])["object_id"], time.perf_counter()
+        patient.embed("toy", SKY, batch=1)
+        seconds = time.perf_counter() - start
+        for _ in range(times):
+            asked = [pool.submit(client.embed, "toy", SKY, batch=1) for client in (patient, hasty)]
+            time.sleep(chance.uniform(0, seconds))
+            deaths += not asked[0].done()
+            server.kill()
+            server.start()
+            server.accept(asked[0].result())
+            told = asked[1].exception()
+            demand(isinstance(told, ServiceError | None), f"who asks once is told: {told!r}")
+            refused += told is not None
+            demand(patient.search(like=["made-7"])["object_id"] == alike, "the same look-alikes")
+        demand(content(place) == before, "model and index")
+    demand(deaths > 0, "a kill in the middle")
+    asks = f"{deaths} kills among {times * len(SKY)} requests: all answered by asking again, each with its own"
+    return f"{asks}; {refused} times who asks only once got ServiceError; model and index the same to the byte"
+
+
+# --- a clock ------------------------------------------------------------------------------------------------------
+
+CLOCK = """
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t which, struct timespec *now) {
+    static int jump = 86400;
+    int failed = syscall(SYS_clock_gettime, which, now);
+    if (which == CLOCK_REALTIME) now->tv_sec += jump = -jump;
+    return failed;
+}
+"""
+"""libc's, but the time of day is a day late and a day early by turns"""
+
+
+def jumping(place: Path) -> dict[str, str]:
+    """The environment of processes whose time of day jumps at every reading."""
+    (place / "clock.c").write_text(CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", place / "clock.so", place / "clock.c"], check=True)
+    env = os.environ | {"LD_PRELOAD": str(place / "clock.so")}
+    code = "import time; print(abs(time.time() - time.time()))"
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    demand(float(said.stdout) > 86400, "the clock did not jump")
+    return env
+
+
+def paced(folder: Path) -> None:
+    """Learn, and write down how fast each step was."""
+    torch.set_num_threads(1)
+    speeds: list[float] = []
+    train(RUN, folder, SKY, watch=lambda progress: speeds.append(progress.objects_per_second))
+    (folder.parent / "speeds").write_text(" ".join(map(str, speeds)))
+
+
+def mistimed(place: Path) -> str:
+    child(learn, place / "whole").join()
+    code = f"import faults, pathlib; faults.paced(pathlib.Path({str(place / 'jumped')!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, env=jumping(place), check=True, timeout=900)
+    demand(content(place / "jumped") == content(place / "whole"), "a clock that jumps: other files")
+    speeds = [float(one) for one in (place / "speeds").read_text().split()]
+    demand(len(speeds) == RUN.steps and min(speeds) > 1, f"speeds by a clock that jumps: {speeds}")
+    return "all files the same to the byte; speeds are those of a clock that only runs"
+
+
+def misserved(place: Path, seconds: float = 10.0) -> str:
+    """Deadlines: who is answered in time is answered, and a body that stops coming is let go in time."""
+    with Server(place, "--seconds", str(seconds), env=jumping(place)) as server:
+        Client(server.address, retries=40).models()  # it listens
+        server.accept(Client(server.address, retries=0).embed("toy", SKY, batch=1))
+        start = time.perf_counter()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10 * seconds) as slow:
+            slow.sendall(b"POST /v1/embed?model=toy HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc")
+            said, took = slow.recv(4096), time.perf_counter() - start
+        demand(b" 408 " in said and seconds - 0.1 < took < 3 * seconds, f"after {took:.1f} s: {said[:40]!r}")
+    return f"{len(SKY)} requests answered, none too late; half a body is let go after its {seconds:g} s"
+
+
 def faults(times: int) -> dict[str, Callable[[Path], str]]:
     return {
         "kill -9 at a random moment of train": lambda place: killed(learn, place, times),
         "kill -9 at a random moment of embed": lambda place: killed(embed, place, times),
         "kill -9 at a random moment of write": lambda place: killed(write, place, times),
+        "kill -9 at a random moment of serve": lambda place: unserved(place, times),
         "disk full while a checkpoint is written": lambda place: full(learn, place, 20_000),
         "disk full while embeddings are written": lambda place: full(embed, place, 1_000),
         "disk full while shards are written": lambda place: full(write, place, 20_000),
         "a loss that is not finite (flux of 1e30)": lambda place: poisoned(place, 1e30),
         "NaN in a picture": lambda place: poisoned(place, float("nan")),
         "a batch that does not fit into memory": crowded,
+        "a clock that jumps by two days at every reading, training": mistimed,
+        "a clock that jumps by two days at every reading, serving": misserved,
         "half a checkpoint": lambda place: torn(place, "last/state.safetensors"),
         "half a state.json": lambda place: torn(place, "last/state.json"),
     }

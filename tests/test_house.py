@@ -112,13 +112,22 @@ def loud(path: Path, tree: ast.Module) -> Iterator[str]:
                 yield f"line {node.lineno}: print; return it, and let cli.py print"
 
 
+def wall_clock(path: Path, tree: ast.Module) -> Iterator[str]:
+    """The time of day is set by people and may jump: by `python dev/faults.py`, nothing depends on it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.time", "time.time_ns"):
+            yield f"line {node.lineno}: seconds are counted by perf_counter or monotonic; a moment is a datetime"
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            yield f"line {node.lineno}: import time, that it is seen which clock is read"
+
+
 def called_utils(path: Path, tree: ast.Module) -> Iterator[str]:
     for part in path.relative_to(HOUSE).parts:
         if part.removesuffix(".py").strip("_") in ("util", "utils", "helpers", "misc", "common"):
             yield f"{part}: a helper lives beside its caller, or in the room whose noun it handles"
 
 
-RULES = (uphill, torch_in_observe, long_function, nameless_mask, loud, called_utils)
+RULES = (uphill, torch_in_observe, long_function, nameless_mask, loud, wall_clock, called_utils)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(HOUSE).as_posix())
@@ -151,6 +160,8 @@ def test_no_file_is_longer_than_400_lines():
         (nameless_mask, "model/masked.py", "class A:\n    mask: int"),
         (nameless_mask, "model/masked.py", "self.mask = x"),
         (loud, "train/loop.py", "print('step')"),
+        (wall_clock, "train/loop.py", "start = time.time()"),
+        (wall_clock, "serve/gate.py", "from time import time as now"),
         (called_utils, "train/utils.py", ""),
         (called_utils, "utils/shapes.py", ""),
     ],
@@ -364,6 +375,15 @@ def test_everything_asked_for_is_pinned():
     wanted = {re.match(r"[\w-]+", line)[0].lower() for line in asked} - {"omnisky"}
     pins = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert wanted - set(pins) == set()
+
+
+def test_the_workflow_asks_for_targets_and_a_torch_that_there_are():
+    flow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    asked = re.search(r"target: \[([\w, -]+)\]", flow)[1].split(", ")
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"test", "check", "docs"} <= set(asked) <= set(targets)
+    pin = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    assert f'TORCH="{pin} ' in flow
 
 
 def test_the_version_is_said_once():

@@ -1,12 +1,14 @@
 """The page of speeds is its rows; and ratios stay where they were, as far as a busy machine can tell."""
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import crossmatch, pairs, views
-from benchmarks.harness import RESULTS, Effort, run
+from benchmarks import crossmatch, pairs, scaling, views
+from benchmarks.harness import RESULTS, Effort, Worker, run
 from benchmarks.page import page, quiet, read
 
 DOCS = Path(__file__).parents[1] / "docs" / "speed.md"
@@ -66,6 +68,33 @@ def test_rows_are_read_in_the_order_of_their_dates(tmp_path):
     assert quiet(ROW) and not quiet(ROW | {"others_cpus": 0.11})
 
 
+# --- laws ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_law_is_found_with_its_error():
+    """A slow round is slow for all amounts and moves nothing; noise of its own for each time does."""
+    amounts, draw = np.array([4, 8, 16, 32, 64]), np.random.default_rng(1)
+    rounds = np.exp(draw.normal(0, 0.5, (9, 1))) * 0.01 * amounts**1.2
+    exact = scaling.fitted(amounts, rounds)
+    assert (exact.exponent, exact.error, exact.off) == pytest.approx((1.2, 0, 0), abs=1e-12)
+    noisy = [scaling.fitted(amounts, rounds[:1] * np.exp(draw.normal(0, 0.1, (9, 5)))) for _ in range(100)]
+    spread = np.std([one.exponent for one in noisy])
+    assert np.mean([one.error for one in noisy]) == pytest.approx(spread, rel=0.5)
+    bent = scaling.fitted(amounts, [amounts + 8.0])  # a start that costs as much as eight objects
+    assert bent.exponent < 0.9 and bent.off > 0.05 and bent.error < 1e-12
+
+
+def test_the_page_tells_of_laws():
+    about = {name: ROW[name] for name in ("repeats", "versions", "date", "machine", "others_cpus")}
+    law = {"name": "scaling/astropt-tokens", "amounts": [64, 1024], "seconds": [0.0123, 0.456], **about}
+    law |= {"exponent": 1.234, "error": 0.012, "off": 0.078, "command": "python -m benchmarks.scaling"}
+    told = page([ROW, law, law | {"name": "scaling/other"}, law | {"exponent": 9.0, "others_cpus": 1.5} | LATER])
+    assert "| astropt-tokens | 64 … 1,024 | 12.3 ms … 456 ms | **1.23** ± 0.01 | 8% | 0.06 |" in told
+    assert "`python -m benchmarks.scaling`" in told and "2.24×" in told and "9.00" not in told
+    alone = page([law | {"others_cpus": 1.5}])
+    assert "| 1.50 |" in alone and "## Disturbed" not in alone
+
+
 # --- the guard ----------------------------------------------------------------------------------------------------
 
 LIMITS = {
@@ -95,3 +124,15 @@ def test_ratios_stay_above_their_limits(group, monkeypatch):
         for worker in workers.values():
             worker.close()
     assert {row["name"]: row["ratio"] for row in rows if row["ratio"] < LIMITS[row["name"]]} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_more_of_anything_takes_longer():
+    """64 times as many objects, 16 times as many tokens or parameters."""
+    worker = Worker(Path(sys.executable), "benchmarks.ours_scaling")
+    try:
+        rows = [scaling.measure(one, worker, Effort(repeats=3, seconds=0.0)) for one in scaling.sweeps(quick=True)]
+    finally:
+        worker.close()
+    assert {row["name"]: row["exponent"] for row in rows if not 0.2 < row["exponent"] < 2.5} == {}

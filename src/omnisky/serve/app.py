@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
@@ -242,7 +242,7 @@ def _models(house: House) -> list[dict[str, Any]]:
         {
             "id": name,
             "object": "model",
-            "created": int(time.time()),
+            "created": int(datetime.now(UTC).timestamp()),
             "owned_by": "omnisky",
             "kind": type(model).__name__,
             "parameters": sum(p.numel() for p in model.parameters()),

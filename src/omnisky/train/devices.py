@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from omnisky.errors import BadValue
+from omnisky.errors import BadValue, MissingExtra
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -115,6 +115,16 @@ class Place:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
+
+
+def demand_compiler(device: torch.device) -> None:
+    """Have torch.compile translate next to nothing. Raises MissingExtra where it has no compiler to do so."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(1, device=device))
+    except RuntimeError as error:  # of many kinds, all of them torch's own affair
+        said = str(error).strip().partition("\n")[0]
+        hint = "install g++ (CXX names another one; GPUs want Triton and gcc), or compile=false"
+        raise MissingExtra("compile=true", saw=said, want="a compiler for torch.compile", hint=hint) from error
 
 
 def _together() -> bool:

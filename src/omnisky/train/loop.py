@@ -37,7 +37,7 @@ from omnisky.observe.sky import held_out
 from omnisky.observe.types import Observation
 from omnisky.train import checkpoint, sharding
 from omnisky.train.config import Run
-from omnisky.train.devices import Place, here, joined
+from omnisky.train.devices import Place, demand_compiler, here, joined
 from omnisky.train.faults import Unfit, demand_finite, encoded, leave_out
 from omnisky.train.gradient import gradient
 from omnisky.train.optim import MeanWeights
@@ -102,7 +102,7 @@ def train(
     `source` replaces `run.data`; `start` gives the weights to begin with; `judged` are the objects of the validation
     loss, instead of `run.held_out` of the source. Of several ranks the first one watches; with `run.shard` each gets
     back its pieces of the model. Raises ResumeMismatch when the folder holds another run,
-    NonFiniteLoss and ObservationError (naming the batch), OutOfMemory, StorageError.
+    NonFiniteLoss and ObservationError (naming the batch), OutOfMemory, StorageError, MissingExtra (no compiler).
     """
     folder, place = Path(folder), here(run.precision)
     with joined(place):
@@ -156,7 +156,9 @@ def _begin(run: Run, folder: Path, source: Source | None, start: nn.Module | Non
 
 
 def _build(run: Run, start: nn.Module | None, place: Place) -> nn.Module:
-    """The model at its start, where and how it will learn. Raises BadValue, UnknownLayout."""
+    """The model at its start, where and how it will learn. Raises BadValue, UnknownLayout, MissingExtra."""
+    if run.compile:
+        demand_compiler(place.device)
     if run.shard and place.ranks > 1:
         model = sharding.build_in_pieces(run.model, run.seed, place)
     else:
