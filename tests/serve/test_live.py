@@ -27,13 +27,15 @@ from omnisky.model import store
 from omnisky.serve import Client
 from omnisky.serve.app import build
 from omnisky.serve.batch import Desk
+from omnisky.serve.door import within
 from omnisky.serve.house import House
 
 
 @contextmanager
 def listening(house: House) -> Iterator[tuple[str, uvicorn.Server]]:
     """The address of a server in a thread."""
-    server = uvicorn.Server(uvicorn.Config(build(house), port=0, log_level="critical"))
+    config = uvicorn.Config(build(house), http=within(house.limits), port=0, log_level="critical")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -88,6 +90,46 @@ def test_a_client_that_dribbles_is_let_go():
         assert b" 408 " in said and b"did not come within 0.5 s" in said
         with Client(address) as client:
             assert "toy" in client.models()
+
+
+def heard(wire: socket.socket) -> bytes:
+    """All until the other side hangs up."""
+    wire.settimeout(5)
+    return b"".join(iter(lambda: wire.recv(4096), b""))
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"], ids=["new", "kept"])
+@pytest.mark.parametrize("piece", [b"", b"GET / HT", b"GET /health HTTP/1.1\r\nX: y\r\n"])
+def test_who_never_ends_a_header_is_let_go(first, piece):
+    """Also where bytes keep coming, and on a connection that was answered before; others are answered meanwhile."""
+    with listening(houses.house(header_seconds=0.3)) as (address, _):
+        with socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1]))) as slow:
+            if first:
+                slow.sendall(first)
+                assert b" 200 " in slow.recv(4096)
+            started = time.monotonic()
+            slow.sendall(piece or b"\r\n")
+            for _ in range(10):
+                if time.monotonic() - started > 0.25:
+                    break
+                time.sleep(0.05)
+                slow.sendall(b"X" if piece else b"\r\n")
+            said = heard(slow)
+        assert 0.25 < time.monotonic() - started < 3
+        assert b" 408 " in said and b"header did not come within 0.3 s" in said
+        with Client(address) as client:
+            assert "toy" in client.models()
+
+
+def test_who_says_nothing_is_let_go_and_who_is_slow_within_time_is_answered():
+    with listening(houses.house(header_seconds=0.6)) as (address, _):
+        place = ("127.0.0.1", int(address.rsplit(":")[-1]))
+        with socket.create_connection(place) as silent, socket.create_connection(place) as slow:
+            for piece in (b"GET /health HT", b"TP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n", b"\r\n"):
+                slow.sendall(piece)
+                time.sleep(0.05)
+            assert b" 200 " in heard(slow)
+            assert b" 408 " in heard(silent)
 
 
 @pytest.mark.parametrize(
