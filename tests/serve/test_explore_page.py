@@ -41,7 +41,7 @@ SEEN = """(async (picture, name) => {
   return seen / sky.count;
 })"""
 KEPT = """new MutationObserver((_, self) => {
-  const canvas = document.querySelector('#map canvas');
+  const canvas = document.querySelector('#map canvas.plain');
   window.first = new OffscreenCanvas(canvas.width, canvas.height);
   first.getContext('2d').drawImage(canvas, 0, 0);
   self.disconnect();

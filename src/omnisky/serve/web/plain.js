@@ -89,6 +89,8 @@ export class PlainPoints {
     const palette = Uint8Array.from(this.options.pointColor.flatMap(bytes));
     const [faint, bright] = this.options.opacity;
     const size = Math.max(1, Math.round(this.options.pointSize * ratio * 0.8));
+    const middle = (size - 1) / 2; // of a disc: how much of each pixel it covers
+    const disc = Float32Array.from({ length: size ** 2 }, (_, i) => Math.min(1, Math.max(0, middle + 1 - Math.hypot((i % size) - middle, Math.floor(i / size) - middle))));
     const [scale, last] = [this.half * ratio, palette.length / 3 - 1];
     const [east, north] = [width / 2 - this.target[0] * scale - size / 2, height / 2 + this.target[1] * scale - size / 2];
     const { x, y, z, w } = this.data;
@@ -97,8 +99,8 @@ export class PlainPoints {
       const colour = 3 * Math.round(z[row] * last), share = w[row] ? bright : faint;
       for (let v = Math.max(0, top); v < Math.min(height, top + size); v++) {
         for (let u = Math.max(0, left); u < Math.min(width, left + size); u++) {
-          const place = 4 * (v * width + u);
-          for (let k = 0; k < 3; k++) data[place + k] += share * (palette[colour + k] - data[place + k]);
+          const place = 4 * (v * width + u), cover = share * disc[(v - top) * size + u - left];
+          for (let k = 0; k < 3; k++) data[place + k] += cover * (palette[colour + k] - data[place + k]);
         }
       }
     }
