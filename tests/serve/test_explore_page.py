@@ -296,7 +296,12 @@ def test_200_000_objects_are_drawn_within_a_second(tab, tmp_path_factory, record
     assert tab.run("document.documentElement.dataset.renderer") == "WebGL"
     assert tab.run(f"{SEEN}(document.querySelector('#map canvas'), 'many')") > 0.99  # and they stay there
     frames = tab.run(FRAMES)
-    told = {"first draw, ms": took, "ready, ms": ready, "frames a second": round(frames, 1), "look-alikes, ms": round(tab.run(ASKED))}
+    told = {
+        "first draw, ms": took,
+        "ready, ms": ready,
+        "frames a second": round(frames, 1),
+        "look-alikes, ms": round(tab.run(ASKED)),
+    }
     with capsys.disabled():
         sys.stdout.write(json.dumps(told) + "\n")  # what was measured, for the docs
     record_property("measured", json.dumps(told))
