@@ -27,13 +27,15 @@ from omnisky.model import store
 from omnisky.serve import Client
 from omnisky.serve.app import build
 from omnisky.serve.batch import Desk
+from omnisky.serve.door import within
 from omnisky.serve.house import House
 
 
 @contextmanager
 def listening(house: House) -> Iterator[tuple[str, uvicorn.Server]]:
     """The address of a server in a thread."""
-    server = uvicorn.Server(uvicorn.Config(build(house), port=0, log_level="critical"))
+    config = uvicorn.Config(build(house), http=within(house.limits), port=0, log_level="critical")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -88,6 +90,36 @@ def test_a_client_that_dribbles_is_let_go():
         assert b" 408 " in said and b"did not come within 0.5 s" in said
         with Client(address) as client:
             assert "toy" in client.models()
+
+
+def heard(wire: socket.socket) -> bytes:
+    """All until the other side hangs up."""
+    wire.settimeout(5)
+    return b"".join(iter(lambda: wire.recv(4096), b""))
+
+
+def test_who_never_ends_a_header_is_let_go():
+    """Though bytes keep coming, and though all was well before; who is slow within the time is answered."""
+    whole = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with listening(houses.house(header_seconds=0.8)) as (address, _), ExitStack() as wires:
+        place = ("127.0.0.1", int(address.rsplit(":")[-1]))
+        silent, new, used, late = (wires.enter_context(socket.create_connection(place)) for _ in range(4))
+        used.sendall(whole)
+        assert b" 200 " in used.recv(4096)
+        started = time.monotonic()
+        for one, piece in ((new, b"GET / HT"), (used, whole[:-2]), (late, whole[:9])):
+            one.sendall(piece)
+        for _ in range(5):
+            time.sleep(0.05)
+            new.sendall(b"X"), used.sendall(b"X")
+        late.sendall(whole[9:-2] + b"Connection: close\r\n\r\n")
+        assert b" 200 " in heard(late)
+        with Client(address) as client:
+            assert "toy" in client.models()
+        for one in (silent, new, used):
+            said = heard(one)
+            assert b" 408 " in said and b"header did not come within 0.8 s" in said
+        assert 0.7 < time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

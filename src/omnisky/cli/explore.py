@@ -100,15 +100,17 @@ def _serve_with_models(site: Path, models: tuple[str, ...], data: str, port: int
         import uvicorn
 
         from omnisky.serve.app import build
+        from omnisky.serve.door import within
         from omnisky.serve.house import House
     except ImportError as error:
         raise MissingExtra("asking models over HTTP", hint="pip install 'omnisky[serve]'") from error
     refresh(site)
-    app = build(House.open(models), hosts=("127.0.0.1", "localhost"))
+    house = House.open(models)
+    app = build(house, hosts=("127.0.0.1", "localhost"))
     names = [one["name"] for one in json.loads((site / "data" / "skies.json").read_text(encoding="utf-8"))]
     seen = read(data) if data else None
     mount(app, site, {} if seen is None else dict.fromkeys(names, seen))
     print(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)", flush=True)
     if show:
         webbrowser.open(f"http://127.0.0.1:{port}/")
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(app, http=within(house.limits), host="127.0.0.1", port=port, log_level="warning")

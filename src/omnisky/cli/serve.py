@@ -50,6 +50,7 @@ def serve(
     import uvicorn
 
     from omnisky.serve.app import build
+    from omnisky.serve.door import within
     from omnisky.serve.house import House, Limits
     from omnisky.train.devices import keep_memory
 
@@ -64,4 +65,5 @@ def serve(
     hosts = ("*",) if key else LOOPBACK
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     print(f"{address} serves {', '.join(house.models)}; what can be asked: {address}/docs", flush=True)
-    uvicorn.run(build(house, hosts=hosts), host=host, port=port, log_level="warning", timeout_keep_alive=15)
+    app, door = build(house, hosts=hosts), within(limits)
+    uvicorn.run(app, http=door, host=host, port=port, log_level="warning", timeout_keep_alive=15)

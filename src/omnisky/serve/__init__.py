@@ -8,7 +8,7 @@ house     what is served: models, indices, heads, limits, the key
 app       the routes; each calls one public function
 wire      bytes and JSON ↔ Observation;  guard: how large will it be, told before anything is unpacked
 batch     who waits, who is answered together
-gate      who may enter, with how much, how slowly
+gate      who may enter, with how much, how slowly;  door: and how slowly they may ask to
 """
 
 from omnisky.serve.client import AsyncClient as AsyncClient

@@ -38,6 +38,8 @@ class Limits:
     """objects at a time"""
     seconds: float = 120.0
     """until an answer; a body must have come by then, too"""
+    header_seconds: float = 10.0
+    """until the header of a request has come"""
 
     def __post_init__(self) -> None:
         if wrong := {name: value for name, value in vars(self).items() if not value > 0}:

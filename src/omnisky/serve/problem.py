@@ -39,7 +39,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, said in {
         400: "not HTTP as we know it",
         401: "no key, or another one",
-        408: "the body did not come in time",
+        408: "the header or the body did not come in time",
         413: "more than the server takes",
         415: "a body of another kind",
         422: "it cannot be used as it is",

@@ -17,7 +17,6 @@ document.documentElement.dataset.theme = stored("theme") ?? (matchMedia("(prefer
 
 async function start() {
   const wanted = links.read();
-  let map;
   try {
     const listed = await skies();
     const chosen = listed.find((one) => one.name === wanted.sky) ?? listed[0];
@@ -26,9 +25,7 @@ async function start() {
     menu.hidden = listed.length < 2;
     $("#title").hidden = !menu.hidden;
     menu.onchange = () => { location.hash = `#sky=${menu.value}`; };
-    const opening = openSky(chosen.name);
-    map = newMap(chosen.count);
-    now.sky = await opening;
+    now.sky = await openSky(chosen.name);
   } catch (error) {
     say(`This sky cannot be shown. ${error.message}`, "error");
     return;
@@ -36,10 +33,9 @@ async function start() {
   $("#title").textContent = now.sky.about.title;
   document.title = `${now.sky.about.title} · Omnisky`;
   if (now.sky.count === 0) { say("There is nothing in this sky."); return; }
-  await show(wanted, map);
+  await show(wanted);
 }
 
-// Begun before its objects have come: WebGL takes its time.
 function newMap(count) {
   now.map?.destroy();
   now.allSky?.destroy();
@@ -48,9 +44,12 @@ function newMap(count) {
   return new SkyMap($("#map"), count, act);
 }
 
-async function show(wanted, map) {
-  now.map = map;
-  map.show(now.sky);
+async function show(wanted) {
+  now.map = newMap(now.sky.count);
+  $("#stage").ariaBusy = "true";
+  now.map.show(now.sky);
+  if (wanted.view) now.map.look(wanted.view.slice(0, 2), wanted.view[2], false);
+  else now.map.whole(false);
   Object.assign(state, { query: null, landed: null, plus: [], minus: [], kept: null, selected: [], wall: 12, least: -1 });
   [now.similarity, now.alike] = [null, []];
   state.way = ways()[0];
@@ -58,9 +57,8 @@ async function show(wanted, map) {
   colourMenu();
   await paint();
   say("");
-  document.documentElement.dataset.drawn = Math.round(performance.now());
-  document.documentElement.dataset.renderer = now.map.kind;
-  await new Promise((done) => requestAnimationFrame(() => setTimeout(done))); // what is drawn is shown before the rest is done
+  await new Promise(requestAnimationFrame); // the frame with all points in it is through: only then the rest
+  document.documentElement.dataset.drawn = Math.round(performance.mark("drawn").startTime);
   now.allSky = new AllSky($("#sky"), now.sky, pick);
   now.table = new Table($("#drawer"), now.sky, pick, () => select([]));
   now.filters = new Filters(now.sky, (kept) => { state.kept = kept; now.map.kept = kept; repaint(); wall(); remember(); });
@@ -69,8 +67,6 @@ async function show(wanted, map) {
   $("#empty p").textContent = `${now.sky.about.about ? `${now.sky.about.about} ` : ""}Click a point, lasso some, or search for an id or a position. What is near on the map looked alike to the model.`;
   forget();
   if (Object.keys(wanted.between).length || wanted.cone) now.filters.restore(wanted.between, wanted.cone);
-  if (wanted.view) now.map.look(wanted.view.slice(0, 2), wanted.view[2], false);
-  else now.map.whole(false);
   if (wanted.object !== null) {
     const row = await now.sky.rowOf(wanted.object);
     if (row === null) toast(`${wanted.object} is not in this sky`);
@@ -80,7 +76,10 @@ async function show(wanted, map) {
       await pick(row, !wanted.view);
     }
   }
-  document.documentElement.dataset.ready = Math.round(performance.now());
+  await now.map.quicken();
+  $("#stage").ariaBusy = "false";
+  document.documentElement.dataset.renderer = now.map.kind;
+  document.documentElement.dataset.ready = Math.round(performance.mark("ready").startTime);
   now.server = await findServer();
   $("#upload").hidden = !now.server;
   if (now.server && state.query !== null) madeViews($("#made"), now.server, now.sky, state.query);
@@ -89,7 +88,7 @@ async function show(wanted, map) {
 addEventListener("hashchange", async () => {
   const wanted = links.read();
   if (wanted.sky && wanted.sky !== now.sky.name) { say("Loading …"); await start(); } else if (wanted.object && wanted.object !== now.sky.names?.[state.query]) {
-    show(wanted, newMap(now.sky.count));
+    show(wanted);
   }
 });
 

@@ -1,51 +1,79 @@
-// The map: points by WebGL (regl-scatterplot) or, without it, on a plain canvas; what is marked lies on a canvas above.
+// The map: points on a plain canvas, soon by WebGL (regl-scatterplot) if there is any; what is marked lies on a canvas above.
 
-import { createScatterplot } from "./vendor/regl-scatterplot.js";
 import { PlainPoints } from "./plain.js";
 import { drawThumb } from "./picture.js";
+import { ringed } from "./rings.js";
 
 const THUMB = 44; // px
 const FEW = 1500; // points in view before pictures are drawn: their files are few, as neighbours share them
 
-// By WebGL; on a canvas where there is none, or the address ends in ?canvas.
-function pointsOf(options) {
-  if (!new URLSearchParams(location.search).has("canvas")) {
-    try {
-      const points = createScatterplot(options);
-      if (points.isSupported) return ["WebGL", points];
-      points.destroy();
-    } catch (error) {
-      console.warn(`no WebGL: ${error.message}`); // not looked for before: a context to look with takes half a second
-    }
+// Null where there is none, or the address ends in ?canvas.
+async function byWebGL(options) {
+  if (new URLSearchParams(location.search).has("canvas")) return null;
+  try {
+    const { createScatterplot } = await import("./vendor/regl-scatterplot.js");
+    const points = createScatterplot(options);
+    if (points.isSupported) return points;
+    points.destroy();
+  } catch (error) {
+    console.warn(`no WebGL: ${error.message}`); // not looked for before: a context to look with takes half a second
   }
-  return ["canvas", new PlainPoints(options)];
+  return null;
 }
 
 export class SkyMap {
   // Of so many objects; which, `show` says.
   constructor(element, count, act) {
     Object.assign(this, { element, count, act, marks: { rings: [], query: null, landed: null, selected: [] }, pictures: true });
-    element.replaceChildren();
-    const canvas = element.appendChild(document.createElement("canvas"));
-    this.above = element.appendChild(document.createElement("canvas"));
-    this.above.className = "above";
+    const canvas = document.createElement("canvas");
+    this.above = Object.assign(document.createElement("canvas"), { className: "above" });
+    element.replaceChildren(canvas, this.above);
     const style = getComputedStyle(document.documentElement);
-    const options = { canvas, width: "auto", height: "auto", backgroundColor: style.getPropertyValue("--map").trim(), pointSize: this.size(),
+    this.options = { width: "auto", height: "auto", backgroundColor: style.getPropertyValue("--map").trim(), pointSize: this.size(),
       pointSizeSelected: 0, pointOutlineWidth: 0, colorBy: "valueA", opacityBy: "valueB", deselectOnDblClick: false, deselectOnEscape: false,
       lassoColor: style.getPropertyValue("--accent").trim(), lassoMinDelay: 8, lassoInitiator: false, showReticle: false, pointColorHover: [1, 1, 1, 0], performanceMode: count > 500000 };
-    [this.kind, this.points] = pointsOf(options);
-    this.points.subscribe("pointover", (row) => act.hover(row));
-    this.points.subscribe("pointout", () => act.hover(null));
-    this.points.subscribe("select", ({ points }) => {
-      this.points.deselect({ preventEvent: true });
-      if (this.lassoed) act.lasso([...points]);
-      else if (points.length) act.pick(points[0]);
+    this.take("canvas", new PlainPoints({ ...this.options, canvas }));
+    this.observer = new ResizeObserver(() => this.later());
+  }
+
+  take(kind, points) {
+    Object.assign(this, { kind, points });
+    points.subscribe("pointover", (row) => this.act.hover(row));
+    points.subscribe("pointout", () => this.act.hover(null));
+    points.subscribe("select", ({ points: rows }) => {
+      points.deselect({ preventEvent: true });
+      if (this.lassoed) this.act.lasso([...rows]);
+      else if (rows.length) this.act.pick(rows[0]);
       this.lassoed = false;
     });
-    this.points.subscribe("lassoStart", () => { this.lassoed = true; });
-    this.points.subscribe("lassoEnd", () => setTimeout(() => { this.lassoed = false; }, 50));
-    this.points.subscribe("view", () => { this.later(); act.view(); });
-    this.observer = new ResizeObserver(() => this.later());
+    points.subscribe("lassoStart", () => { this.lassoed = true; });
+    points.subscribe("lassoEnd", () => setTimeout(() => { this.lassoed = false; }, 50));
+    points.subscribe("view", () => { this.later(); this.act.view(); });
+  }
+
+  // WebGL takes over where the canvas is, once it has drawn the same below it.
+  async quicken() {
+    const canvas = document.createElement("canvas");
+    this.element.prepend(canvas);
+    const points = await byWebGL({ ...this.options, canvas });
+    const { points: plain, shown } = this;
+    if (points) {
+      await this.put(points);
+      while (plain.from) await new Promise(requestAnimationFrame); // until the hand lets go
+      await points.zoomToLocation(this.camera.at, this.camera.distance);
+    }
+    if (!points || this.gone) {
+      points?.destroy();
+      canvas.remove();
+      return;
+    }
+    this.take("WebGL", points);
+    this.mode(plain.get("mouseMode") === "lasso");
+    this.ground();
+    if (this.shown !== shown) await this.put(points);
+    plain.destroy();
+    plain.canvas.remove();
+    this.later();
   }
 
   show(sky) {
@@ -56,6 +84,7 @@ export class SkyMap {
   }
 
   destroy() {
+    this.gone = true;
     this.observer.disconnect();
     this.points.destroy();
   }
@@ -71,11 +100,17 @@ export class SkyMap {
   // `places` of `palette` for each object; those that are not `kept` fade.
   async paint({ palette, places }, kept) {
     const bright = kept ? Float32Array.from(kept) : new Float32Array(this.count).fill(1);
-    this.points.set({ pointColor: palette, pointColorActive: palette, pointColorHover: palette, opacity: [0.06, this.opacity()] });
-    const index = this.index ? { spatialIndex: this.index } : {};
-    await this.points.draw({ x: this.x, y: this.y, z: places, w: bright }, { zDataType: "continuous", wDataType: "continuous", ...index });
-    this.index ??= this.points.get("spatialIndex");
+    this.shown = { palette, places, bright };
+    await this.put(this.points);
     this.later();
+  }
+
+  async put(points) {
+    const { palette, places, bright } = this.shown;
+    points.set({ pointColor: palette, pointColorActive: palette, pointColorHover: palette, opacity: [0.06, this.opacity()] });
+    const index = this.index ? { spatialIndex: this.index } : {};
+    await points.draw({ x: this.x, y: this.y, z: places, w: bright }, { zDataType: "continuous", wDataType: "continuous", ...index });
+    this.index ??= points.get("spatialIndex");
   }
 
   ground() {
@@ -156,7 +191,7 @@ export class SkyMap {
     const style = getComputedStyle(document.documentElement);
     const [accent, ink, ground] = ["--accent", "--ink", "--map"].map((name) => style.getPropertyValue(name).trim());
     if (this.pictures && this.sky.about.picture) this.quilt(context, wide, high);
-    this.ringed(context, accent, ink, ground);
+    ringed(this, context, { accent, ink, ground });
   }
 
   quilt(context, wide, high) {
@@ -190,48 +225,6 @@ export class SkyMap {
   }
 
   shownAt = new Map();
-
-  ringed(context, accent, ink, ground) {
-    const { rings, query, landed, hover, selected } = this.marks;
-    const ring = (at, radius, colour, width) => {
-      for (const [line, shade] of [[width + 2.5, ground], [width, colour]]) {
-        context.lineWidth = line;
-        context.strokeStyle = shade;
-        context.beginPath();
-        context.arc(at[0], at[1], radius, 0, 7);
-        context.stroke();
-      }
-    };
-    if (selected.length) {
-      context.strokeStyle = accent;
-      context.lineWidth = 1.2;
-      context.beginPath();
-      for (const row of selected.slice(0, 20000)) {
-        const at = this.screen(row);
-        context.moveTo(at[0] + 4, at[1]);
-        context.arc(at[0], at[1], 4, 0, 7);
-      }
-      context.stroke();
-    }
-    for (const row of rings) {
-      const at = this.screen(row);
-      if (at) ring(at, 6.5, ink, 1.4);
-    }
-    const middle = query === null ? landed && this.place(landed) : this.screen(query);
-    if (middle) {
-      ring(middle, 10, accent, 2.4);
-      context.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-        context.moveTo(middle[0] + 14 * dx, middle[1] + 14 * dy);
-        context.lineTo(middle[0] + 21 * dx, middle[1] + 21 * dy);
-      }
-      context.stroke();
-    }
-    if (hover !== null && hover !== undefined) {
-      const at = this.screen(hover);
-      if (at) ring(at, 7.5, accent, 1.6);
-    }
-  }
 }
 
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

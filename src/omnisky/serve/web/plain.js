@@ -1,4 +1,4 @@
-// Points without WebGL: the part of regl-scatterplot that the map uses, on a canvas.
+// Points without WebGL, or until it is there: the part of regl-scatterplot that the map uses, on a canvas.
 
 export class PlainPoints {
   constructor(options) {
@@ -12,7 +12,8 @@ export class PlainPoints {
     on("pointerup", (event) => this.up(event));
     on("pointerleave", () => this.tell("pointout", null));
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    this.observer = new ResizeObserver(() => this.later());
+    this.measure();
+    this.observer = new ResizeObserver(() => { this.measure(); this.later(); });
     this.observer.observe(this.canvas);
   }
 
@@ -29,8 +30,8 @@ export class PlainPoints {
     return this.options[name];
   }
 
-  get wide() { return this.canvas.clientWidth; }
-  get high() { return this.canvas.clientHeight; }
+  // Kept: to ask an element for its size once a point takes seconds.
+  measure() { Object.assign(this, { wide: this.canvas.clientWidth, high: this.canvas.clientHeight }); }
   get half() { return this.high / 2 / this.distance; }
 
   screenOf(x, y) {
@@ -44,15 +45,21 @@ export class PlainPoints {
   getScreenPosition(row) { return this.screenOf(this.data.x[row], this.data.y[row]); }
 
   inside(corner, opposite) {
+    const [low, high] = [this.planeOf([corner[0], opposite[1]]), this.planeOf([opposite[0], corner[1]])];
+    const { x, y } = this.data ?? { x: [] };
     const rows = [];
-    for (let row = 0; this.data && row < this.data.x.length; row++) {
-      const [x, y] = this.getScreenPosition(row);
-      if (x >= corner[0] && y >= corner[1] && x <= opposite[0] && y <= opposite[1]) rows.push(row);
+    for (let row = 0; row < x.length; row++) {
+      if (x[row] >= low[0] && y[row] >= low[1] && x[row] <= high[0] && y[row] <= high[1]) rows.push(row);
     }
     return rows;
   }
 
-  async draw(data) { this.data = data; this.render(); }
+  // Kept until it is drawn: in the next frame, together with all that was set.
+  draw(data) {
+    this.data = data;
+    this.later();
+    return new Promise(requestAnimationFrame);
+  }
 
   async zoomToLocation(target, distance) {
     Object.assign(this, { target: [...target], distance });
@@ -68,27 +75,35 @@ export class PlainPoints {
     const ratio = devicePixelRatio;
     const [wide, high] = [Math.round(this.wide * ratio), Math.round(this.high * ratio)];
     if (this.canvas.width !== wide || this.canvas.height !== high) Object.assign(this.canvas, { width: wide, height: high });
-    const context = this.canvas.getContext("2d");
+    const context = this.canvas.getContext("2d", { willReadFrequently: true }); // in memory: no graphics card to wait for
     const image = context.createImageData(wide, high);
-    const bytes = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-    const ground = bytes(this.options.backgroundColor);
-    for (let i = 0; i < image.data.length; i += 4) image.data.set([...ground, 255], i);
-    const palette = this.options.pointColor.map(bytes);
-    const size = Math.max(1, Math.round(this.options.pointSize * ratio * 0.8));
-    const { x, y, z, w } = this.data;
-    for (let row = 0; row < x.length; row++) {
-      const at = this.screenOf(x[row], y[row]);
-      const [left, top] = [Math.round(at[0] * ratio - size / 2), Math.round(at[1] * ratio - size / 2)];
-      if (left < 0 || top < 0 || left + size > wide || top + size > high) continue;
-      const colour = palette[Math.round(z[row] * (palette.length - 1))];
-      const share = w[row] ? this.options.opacity[1] : this.options.opacity[0];
-      for (let i = 0; i < size; i++) for (let j = 0; j < size; j++) {
-        const place = 4 * ((top + i) * wide + left + j);
-        for (let k = 0; k < 3; k++) image.data[place + k] += share * (colour[k] - image.data[place + k]);
-      }
-    }
+    this.dots(image, ratio);
     context.putImageData(image, 0, 0);
     if (this.path?.length > 1) this.outline(context, ratio);
+  }
+
+  dots({ data, width, height }, ratio) {
+    const bytes = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+    data.set([...bytes(this.options.backgroundColor), 255]);
+    new Uint32Array(data.buffer).fill(new Uint32Array(data.buffer, 0, 1)[0]);
+    const palette = Uint8Array.from(this.options.pointColor.flatMap(bytes));
+    const [faint, bright] = this.options.opacity;
+    const size = Math.max(1, Math.round(this.options.pointSize * ratio * 0.8));
+    const middle = (size - 1) / 2; // of a disc: how much of each pixel it covers
+    const disc = Float32Array.from({ length: size ** 2 }, (_, i) => Math.min(1, Math.max(0, middle + 1 - Math.hypot((i % size) - middle, Math.floor(i / size) - middle))));
+    const [scale, last] = [this.half * ratio, palette.length / 3 - 1];
+    const [east, north] = [width / 2 - this.target[0] * scale - size / 2, height / 2 + this.target[1] * scale - size / 2];
+    const { x, y, z, w } = this.data;
+    for (let row = 0; row < x.length; row++) {
+      const left = Math.round(east + x[row] * scale), top = Math.round(north - y[row] * scale);
+      const colour = 3 * Math.round(z[row] * last), share = w[row] ? bright : faint;
+      for (let v = Math.max(0, top); v < Math.min(height, top + size); v++) {
+        for (let u = Math.max(0, left); u < Math.min(width, left + size); u++) {
+          const place = 4 * (v * width + u), cover = share * disc[(v - top) * size + u - left];
+          for (let k = 0; k < 3; k++) data[place + k] += cover * (palette[colour + k] - data[place + k]);
+        }
+      }
+    }
   }
 
   outline(context, ratio) {
@@ -103,11 +118,12 @@ export class PlainPoints {
     return [event.clientX - box.left, event.clientY - box.top];
   }
 
-  near([x, y]) {
-    let [found, least] = [null, 12 ** 2];
-    for (let row = 0; this.data && row < this.data.x.length; row++) {
-      const [px, py] = this.getScreenPosition(row);
-      const far = (px - x) ** 2 + (py - y) ** 2;
+  near(at) {
+    const [east, north] = this.planeOf(at);
+    const { x, y } = this.data ?? { x: [] };
+    let found = null, least = (12 / this.half) ** 2;
+    for (let row = 0; row < x.length; row++) {
+      const far = (x[row] - east) ** 2 + (y[row] - north) ** 2;
       if (far < least) [found, least] = [row, far];
     }
     return found;
