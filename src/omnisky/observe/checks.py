@@ -109,9 +109,8 @@ class _Tally:
         if not self.rows:
             return
         if not self.usable:
-            yield Finding(
-                check="never measured", where=where, saw=f"0 of {self.rows * self.width} entries", want="some", serious=False
-            )
+            saw = f"0 of {self.rows * self.width} entries"
+            yield Finding(check="never measured", where=where, saw=saw, want="some", serious=False)
         elif self.low == self.high and self.usable > 1:
             saw = f"{self.low:g} everywhere, in {self.rows} objects"
             hint = "a band that the source never filled? good=False says so" if self.light else ""

@@ -1,4 +1,4 @@
-"""Is this data what it says it is? Everything is read once, block by block, and each check that fails says what to try.
+"""Is this data what it says it is? All is read once, block by block, and each check that fails says what to try.
 
     report = validate("healpix_survey/")
     report.ok, report.findings, report.summaries
@@ -8,8 +8,8 @@ finite where good, inverse variances, flags with the useful side True, rising wa
 padding left, nothing constant or never filled, one size. Of files: cells in the path agree with the positions, hashes
 agree with the manifest.
 
-Of sets in HDF5 cells, HATS, Parquet and shards no more than a block is in memory, and 8 bytes for each id. Files that are
-read at once anyway (npz, FITS, pictures, catalogues in text) are held as a whole.
+Of sets in HDF5 cells, HATS, Parquet and shards no more than a block is in memory, and 8 bytes for each id. What is read
+at once anyway (npz, FITS, pictures, catalogues in text) is held as a whole.
 """
 
 from __future__ import annotations
