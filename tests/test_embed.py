@@ -11,10 +11,10 @@ from omnisky import embed as front_door
 from omnisky.adapt.rows import Rows
 from omnisky.cli import main
 from omnisky.embed import Embedding, embed, embed_file, signature, token_states, zoomed
-from omnisky.errors import BadValue, CorruptFile, ProvenanceError
+from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceError
 from omnisky.model import store
 from omnisky.observe.read import read
-from omnisky.observe.shards import write_shards
+from omnisky.observe.shards import Shards, write_shards
 from omnisky.observe.types import Image, Observation
 
 
@@ -119,6 +119,20 @@ def test_a_killed_embedding_goes_on_after_the_last_part(tmp_path):
     assert min(counted) > 4  # the first part was not made again
     np.testing.assert_array_equal(Embedding.load(tmp_path / "killed.parquet").vectors, want.vectors)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.parquet", "whole.parquet"]
+
+
+def test_of_shards_only_the_part_that_is_asked_for_is_read(tmp_path, monkeypatch):
+    seen, net = galaxies(5), model()
+    shards = write_shards(seen, tmp_path / "sky")
+    assert "scalars" in shards.layout.parts
+    read_parts, take = [], Shards.take
+    monkeypatch.setattr(Shards, "take", lambda self, at: read_parts.append(tuple(self.layout.parts)) or take(self, at))
+    found = Embedding.load(embed_file(net, shards, tmp_path / "e.parquet", part="image", part_size=2))
+    assert set(read_parts) == {("image",)} and len(read_parts) == 3
+    np.testing.assert_allclose(found.vectors, embed(net, read(tmp_path / "sky")).vectors, atol=1e-5)
+    with pytest.raises(MissingModality, match="spectrum"):
+        embed_file(net, shards, tmp_path / "none.parquet", part="spectrum")
+    assert not (tmp_path / "none.parquet.parts").exists()
 
 
 def test_parts_of_another_model_are_refused(tmp_path):

@@ -14,9 +14,10 @@ import omnisky
 from omnisky.codec import book
 from omnisky.codec.book import CodecBook, detokenize, tokenize
 from omnisky.codec.catalog import CatalogCodec, fitted_catalog, sample_shapes
-from omnisky.codec.field import FieldCodec
+from omnisky.codec.field import FieldCodec, FieldRows
 from omnisky.codec.image import ImageCodec
 from omnisky.codec.modalities import DOMAINS
+from omnisky.codec.patch import ScalarTokens
 from omnisky.codec.saved import load_codec, save_codec, save_codecs
 from omnisky.codec.scalar import (
     ScalarCodec,
@@ -30,6 +31,7 @@ from omnisky.codec.scalar import (
     sample,
 )
 from omnisky.codec.spectrum import SpectrumCodec
+from omnisky.codec.tokens import beside, parts_read
 from omnisky.errors import BadValue, CorruptFile, MissingModality, UnknownLayout, UnknownModel
 from omnisky.observe.types import Observation, Scalars
 
@@ -359,6 +361,13 @@ def test_a_survey_read_alone_is_found_under_its_plain_names(forty, mock_all):
     whole = tokenize(mock_all.take([0]), forty, only=tuple(tokens))
     assert all(torch.equal(tokens[key].values, whole[key].values) for key in tokens)
     assert set(detokenize(tokens, like=alone, codecs=forty).parts) == {"image", "spectrum"}
+
+
+def test_codecs_of_maps_read_neighbours_too_where_there_are_any():
+    codecs = (FieldRows(), ScalarTokens(columns=("z",)))
+    assert [beside(codec) for codec in codecs] == ["neighbours", ""]
+    assert parts_read(codecs, ("segmentation", "neighbours")) == ["neighbours", "scalars", "segmentation"]
+    assert parts_read(codecs, ("segmentation", "scalars")) == ["scalars", "segmentation"]
 
 
 def test_a_map_finds_its_neighbours_under_another_name(forty, mock_all):

@@ -69,6 +69,29 @@ def test_a_killed_call_goes_on(tmp_path):
     assert len(read_shards(tmp_path)) == 10
 
 
+def test_shards_that_are_yet_to_come_are_missed(tmp_path):
+    """Those of another process, in between and at the end; and of older folders, which do not say how many."""
+    seen, _ = sky()
+    tokenize(CODECS, seen, tmp_path, shard=2, part=(0, 2))
+    with pytest.raises(
+        CorruptFile, match=r"not finished.*saw 6 objects in 3 shards, no 000001 000003; want 10 objects"
+    ):
+        read_shards(tmp_path)
+    tokenize(CODECS, seen, tmp_path, shard=2, part=(1, 2))
+    assert len(read_shards(tmp_path)) == 10
+    (tmp_path / "000004.parquet").unlink()
+    with pytest.raises(CorruptFile, match=r"saw 8 objects in 4 shards; want 10.*--part"):
+        read_shards(tmp_path)
+    for file in tmp_path.iterdir():
+        old = pq.read_table(file)
+        told = {key: value for key, value in old.schema.metadata.items() if key != b"omnisky_objects"}
+        pq.write_table(old.replace_schema_metadata(told), file)
+    assert len(read_shards(tmp_path)) == 8
+    (tmp_path / "000002.parquet").unlink()
+    with pytest.raises(CorruptFile, match="no 000002; want shards without a gap"):
+        read_shards(tmp_path)
+
+
 def test_two_processes_share_the_shards(tmp_path):
     seen, _ = sky()
     for part in ((1, 2), (0, 2)):

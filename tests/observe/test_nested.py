@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from omnisky.errors import MissingModality, ObservationError
+from omnisky.observe.assemble import part_of
 from omnisky.observe.hats import Hats
 from omnisky.observe.nested import Reading, regular, survey_named
 from omnisky.observe.place import DEPTH
@@ -134,6 +135,41 @@ def test_light_curves_with_a_band_each_epoch():
     assert [part.bands[i] for i in part.band[0]] == ["g", "r", "g"]
     assert np.diff(part.time_mjd[0]).min() > 0
     assert part.flux[0, 0] / part.flux[1, 0] == pytest.approx(0.75)
+
+
+def test_what_loaders_scale_is_not_scaled_again():
+    """VIPERS: files have erg / (s cm2 AA) and σ; the tables 1e17 times the flux, and 1 / (σ × 1e34) called ivar."""
+    flux, noise = np.float32([[3e-18, -1e-18, 2e-18]]), np.float32([[1e-18, 2e-18, 0]])
+    wave, flags = np.float32([[5514, 5521, 5529]]), np.float32([[0, 2, 0]])
+    held = {"spectrum_flux": flux, "spectrum_noise": noise, "spectrum_wave": wave, "spectrum_mask": flags}
+    file = part_of(SURVEYS["vipers"].mmu.parts[0], held, "vipers")
+    with np.errstate(divide="ignore"):
+        lists = {"flux": flux * 1e17, "ivar": 1 / (noise * 1e34), "lambda": wave, "mask": flags}
+    kind = pa.struct([(name, pa.list_(pa.float32())) for name in lists])
+    spectrum = pa.array([{name: rows[0].tolist() for name, rows in lists.items()}], kind)
+    table = pa.table(
+        {"spectrum": spectrum, "object_id": ["116024139.0"], "ra": [36.1], "dec": [-5.5], "EXPTIME": [540.0]}
+    )
+    seen = read(table, "vipers")
+    part = seen["spectrum"]
+    for name in ("flux", "ivar", "wavelength_aa"):
+        np.testing.assert_allclose(getattr(part, name), getattr(file, name), rtol=1e-5)
+    np.testing.assert_allclose(part.flux, [[0.3, -0.1, 0.2]], rtol=1e-6)
+    np.testing.assert_allclose(part.ivar, [[100, 25, 0]], rtol=1e-5)
+    assert part.good.tolist() == file.good.tolist() == [[True, False, False]] and part.unit == file.unit
+    assert seen.object_id.tolist() == ["116024139"] and seen["scalars"].units == ("s",)
+
+
+def test_counts_at_energies_have_other_names_in_tables():
+    """Chandra: as its converter writes them, lists of different lengths."""
+    one = {"ene_center_bin": [1.0, 2.0], "ene_high_bin": [1.5, 3.0], "ene_low_bin": [0.5, 1.5], "flux": [10.0, 20.0]}
+    two = {name: values[:1] for name, values in one.items()}
+    rows = [one | {"flux_error": [1.0, 2.0]}, two | {"flux_error": [4.0]}]
+    table = pa.table({"spectrum": rows, "object_id": ["1", "2"], "ra": [1.0, 2.0], "dec": [0.0, 0.0]})
+    part = read(table, "chandra")["spectrum"]
+    np.testing.assert_allclose(part.wavelength_aa[0], [6.1992, 12.3984], rtol=1e-4)
+    assert part.flux[0].tolist() == [20, 10] and part.ivar[0].tolist() == [0.25, 1]
+    assert part.good.tolist() == [[True, True], [True, False]]
 
 
 def test_lists_of_structs_are_understood_too():

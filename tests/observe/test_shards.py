@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnisky.errors import BadValue, CorruptFile, ObservationError, ShapeMismatch, StorageError
+from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError, ShapeMismatch, StorageError
 from omnisky.observe import pieces as on_disk
-from omnisky.observe.loader import Bookmark, Loader
+from omnisky.observe.loader import Bookmark, Chosen, Loader, of_parts
 from omnisky.observe.shards import Shards, shuffled, write_shards
 from omnisky.observe.types import Image, Labels, LightCurve, Observation, Scalars, Spectrum
 
@@ -132,6 +132,21 @@ def test_some_parts_and_columns(folder):
     assert list(some.parts) == ["image", "scalars"] and some["scalars"].names == ("w",)
     with pytest.raises(BadValue, match="spectra"):
         Shards(folder, parts=("spectra",))
+
+
+def test_parts_may_be_left_out_of_shards_that_are_open(folder):
+    shards = Shards(folder)
+    shards.take([0])  # what was opened for all parts is not what fewer are read with
+    narrow = shards.of_parts(("image",))
+    assert list(narrow.take([0, 1]).parts) == ["image"] and len(shards.take([0]).parts) == 5
+    np.testing.assert_array_equal(narrow.take([3])["image"].flux, shards.take([3])["image"].flux)
+    assert Shards(folder, parts=("image", "w")).of_parts(("scalars",)).take([0])["scalars"].names == ("w",)
+    chosen = of_parts(Chosen(shards, np.array([4, 2])), ("scalars",)).take([1])
+    assert list(chosen.parts) == ["scalars"] and chosen.object_id == shards.take([2]).object_id
+    with pytest.raises(MissingModality, match="spectra"):
+        shards.of_parts(("spectra",))
+    whole = sky()
+    assert of_parts(whole, ("image",)) is whole  # in memory anyway
 
 
 def test_a_batch_is_the_callers_own(folder):

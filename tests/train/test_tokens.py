@@ -162,6 +162,23 @@ def test_what_is_refused(seen, tmp_path):
         make_tokens(Observation.of(range(3), image=images(3)), tmp_path)
 
 
+def test_levels_may_be_drawn_without_the_held_out_sky(tmp_path):
+    """Its numbers, far from all others, move the levels only where they are part of the fit."""
+    draw = np.random.default_rng(3)
+    seen = Observation.of(range(300), draw.uniform(0, 360, 300), draw.uniform(-80, 80, 300))
+    away = held_out(seen, 0.3)
+    values = np.where(away, 1e6, draw.lognormal(size=300))[:, None]
+    seen = seen | {"scalars": Scalars(values=values, names=(DOMAINS["tok_flux_g"].columns[0],))}
+    top, ids = {}, {}
+    for share in (0.0, 0.3):
+        folder = make_tokens(seen, tmp_path / str(share), held_out=share)
+        (codec,) = codecs_beside(folder, ("tok_flux_g",))
+        top[share], ids[share] = float(codec.kept.max()), read_shards(folder)["tok_flux_g"].table
+    assert top[0.0] > 1.3 * top[0.3] and not np.array_equal(ids[0.0], ids[0.3])
+    again = read_shards(make_tokens(seen, tmp_path / "0.0", held_out=0.3))  # begun without: nothing in it changes
+    assert np.array_equal(again["tok_flux_g"].table, ids[0.0])
+
+
 def test_the_second_process_waits_for_the_codecs(seen, networks, tmp_path):
     with pytest.raises(BadValue, match="start this part later"):
         make_tokens(seen, tmp_path, networks, shard=8, part=(1, 2))

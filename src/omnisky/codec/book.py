@@ -18,7 +18,7 @@ from torch import nn
 from omnisky.codec.modalities import DOMAINS, PLACE
 from omnisky.codec.saved import LEARNED, around, config_of, load_codec, load_network
 from omnisky.codec.scalar import ScalarCodec
-from omnisky.codec.tokens import Codec, Tokens
+from omnisky.codec.tokens import Codec, Tokens, beside
 from omnisky.errors import MissingModality, UnknownModel
 from omnisky.observe.types import Observation, Scalars
 
@@ -180,9 +180,9 @@ def _found(key: str, book: Book, seen: Observation) -> str | None:
 def _as_called(seen: Observation, part: str, codec: Codec) -> Observation:
     """The same, with the part under the name that the codec knows it by; and the neighbours, if it reads them too."""
     known = {} if part in (PLACE, codec.part) else {codec.part: seen[part]}
-    beside = getattr(codec, "neighbours", "")
-    if beside and beside not in seen and (listed := DOMAINS["catalog"].found(seen)):
-        known |= {beside: seen[listed]}
+    more = beside(codec)
+    if more and more not in seen and (listed := DOMAINS["catalog"].found(seen)):
+        known |= {more: seen[listed]}
     return seen | known
 
 

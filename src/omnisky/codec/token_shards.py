@@ -29,6 +29,8 @@ from omnisky.observe.types import Observation
 from omnisky.storage import atomic, recover
 
 _CORE = ("object_id", "ra", "dec")
+_OBJECTS = b"omnisky_objects"
+"""metadata of each shard: how many objects all of them are to hold"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,8 +108,10 @@ def tokenize(  # noqa: PLR0913 - what, by what, where to, how much at once, whos
                 tables.append(as_table(rows, tokens if keep is None else keep(rows, tokens), signature))
                 if watch is not None and first + len(rows) < stop:
                     watch(first + len(rows), len(seen))
+            whole = pa.concat_tables(tables, promote_options="default")
+            told = {**(whole.schema.metadata or {}), _OBJECTS: str(len(seen))}
             with atomic(file) as draft:
-                pq.write_table(pa.concat_tables(tables, promote_options="default"), draft, compression="zstd")
+                pq.write_table(whole.replace_schema_metadata(told), draft, compression="zstd")
         if watch is not None:
             watch(stop, len(seen))
     return folder
@@ -140,7 +144,8 @@ def as_table(seen: Observation, tokens: Tokens, signature: str = "") -> pa.Table
 def read_shards(folder: str | Path, names: Sequence[str] | None = None) -> Observation:
     """All objects of a folder of shards, a part a modality, in memory: two bytes a token.
 
-    A modality that some shards do not have is absent there. Raises BadValue, CorruptFile, ProvenanceError.
+    A modality that some shards do not have is absent there. Raises BadValue, CorruptFile (also where shards are yet to
+    come), ProvenanceError.
     """
     files = sorted(Path(folder).glob("[!.]*.parquet"))
     if not files:
@@ -157,6 +162,7 @@ def read_shards(folder: str | Path, names: Sequence[str] | None = None) -> Obser
             raise CorruptFile(f"{file}", saw=f"no {' '.join(missing)}", want="shards of token ids")
     if len({_made_by(table.schema) for table in tables}) > 1:
         raise ProvenanceError(f"{folder}: shards of several codecs", want="one signature")
+    _demand_finished(folder, files, tables)
     whole = pa.concat_tables(tables, promote_options="default")
     rows, parts = np.arange(len(whole)), {}
     for name in whole.column_names:
@@ -187,6 +193,22 @@ def _two_bytes(name: str, span: Span) -> Int16[np.ndarray, "row token"]:
 
 def _made_by(schema: pa.Schema) -> str:
     return (schema.metadata or {}).get(b"omnisky_codecs", b"").decode()
+
+
+def _demand_finished(folder: str | Path, files: Sequence[Path], tables: Sequence[pa.Table]) -> None:
+    """No number left out, and as many objects as there were to be. Older shards do not say how many."""
+    numbers = {int(file.stem) for file in files if file.stem.isdecimal()}
+    lacking = [f"{i:06d}" for i in range(max(numbers, default=-1) + 1) if i not in numbers]
+    held = sum(len(table) for table in tables)
+    want = max(int((table.schema.metadata or {}).get(_OBJECTS, 0)) for table in tables)
+    if lacking or held < want:
+        gaps = f", no {' '.join(lacking[:3])}{' …' * (len(lacking) > 3)}" if lacking else ""
+        raise CorruptFile(
+            f"{folder} is not finished",
+            saw=f"{held} objects in {len(files)} shards{gaps}",
+            want=f"{want} objects" if want else "shards without a gap",
+            hint="omnisky tokenize once more, with each --part: it goes on",
+        )
 
 
 def _demand_made_so(file: Path, signature: str, objects: int, first: str) -> None:

@@ -122,6 +122,20 @@ class Codec(Protocol):
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation: ...
 
 
+@runtime_checkable
+class WithNeighbours(Codec, Protocol):
+    """A codec of maps, which reads the list of neighbours too where there is one."""
+
+    @property
+    def neighbours(self) -> str:
+        """that part's name in the observation"""
+
+
+def beside(codec: Codec) -> str:
+    """The part that a codec reads beside its own, where there is one; empty if none."""
+    return codec.neighbours if isinstance(codec, WithNeighbours) else ""
+
+
 def encode_all(codecs: tuple[Codec, ...], seen: Observation) -> Tokens:
     """The tokens of every codec whose part was observed. Raises MissingModality if none was."""
     usable = [codec for codec in codecs if codec.part in seen]
@@ -138,8 +152,7 @@ def encode_all(codecs: tuple[Codec, ...], seen: Observation) -> Tokens:
 def parts_read(codecs: Iterable[Codec], known: Iterable[str]) -> list[str]:
     """The parts that codecs read, sorted; lists of neighbours, which a codec of maps may have beside it, if `known`."""
     chosen = tuple(codecs)
-    beside = {getattr(codec, "neighbours", "") for codec in chosen} & set(known)
-    return sorted({codec.part for codec in chosen} | beside)
+    return sorted({codec.part for codec in chosen} | {beside(codec) for codec in chosen} & set(known))
 
 
 def demand_present(tokens: Tokens, name: str) -> Span:

@@ -22,7 +22,7 @@ from omnisky.embed import fits
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.model import store
 from omnisky.observe.hats import Hats
-from omnisky.observe.loader import Source, turned
+from omnisky.observe.loader import Source, of_parts, turned
 from omnisky.observe.types import Image, Observation
 from omnisky.storage import atomic
 from omnisky.train.devices import here
@@ -160,11 +160,13 @@ class _OnePart:
 
 
 def only(seen: Observation | Source, part: str | None) -> Any:
-    """The same objects with that part alone; None leaves them as they are. Raises MissingModality."""
+    """The same objects with that part alone, and no other read where the source can leave them out; None leaves them
+    as they are. Raises MissingModality.
+    """
     if part is None:
         return seen
     if not isinstance(seen, Observation):
-        return _OnePart(seen, part)
+        return _OnePart(of_parts(seen, (part,)), part)
     return Observation(seen.object_id, seen.ra, seen.dec, {part: seen[part]})
 
 
@@ -189,12 +191,12 @@ def embed_file(  # noqa: PLR0913 - as many settings as `embed`, and a file
     stamp = {"signature": signature(model, blocks, precision), "objects": len(seen), "part_size": part_size}
     stamp |= {"part": part} if part else {}
     _demand_same(parts, stamp)
-    starts = range(0, len(seen), part_size)
+    starts, chosen = range(0, len(seen), part_size), only(seen, part)
     for i, start in enumerate(starts):
         file = parts / f"{i:05d}.parquet"
         if file.exists():
             continue
-        rows = only(seen.take(slice(start, start + part_size)), part)
+        rows = chosen.take(slice(start, start + part_size))
         piece = _joined(list(_pieces(model, rows, blocks, batch, precision, watch, start, len(seen))))
         _sign(parts, stamp)  # not before there is something: a call that fails at once leaves nothing behind
         piece.save(file)

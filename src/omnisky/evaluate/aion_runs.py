@@ -102,6 +102,7 @@ def train_all(
             folder / "tokens",
             networks,
             groups=GROUPS,
+            held_out=HELD_OUT,
             watch=counted if callable(counted) else None,
         )
     run = edit(replace(recipe(MODEL), data=str(folder / "tokens"), held_out=HELD_OUT), changes)
@@ -118,7 +119,7 @@ def make_sky(folder: Path, objects: int, workers: int, count: Counting) -> Shard
 def _codec(name: str, folder: Path, source: Source, watch: Watch) -> nn.Module:
     run = recipe(name)
     if isinstance(source, Shards):  # of what is on disk, only what this codec reads
-        source = Shards(source.folder, parts=parts_read(run.codecs, source.layout.parts))
+        source = source.of_parts(parts_read(run.codecs, source.layout.parts))
     return _trained(run, folder / name, source, watch)
 
 

@@ -59,7 +59,8 @@ class _Tally:
 
     light: bool
     rows: int = 0
-    entries: int = 0
+    width: int = 0
+    """entries of an object: of the longest, where shorter ones are padded"""
     usable: int = 0
     low: float = np.inf
     high: float = -np.inf
@@ -73,7 +74,7 @@ class _Tally:
         finite = np.isfinite(plane.values) if plane.values.dtype.kind == "f" else np.ones(plane.values.shape, bool)
         fine = plane.usable & finite
         self.rows += len(ids)
-        self.entries += plane.values.size
+        self.width = max(self.width, plane.values.shape[1])
         self.usable += int(fine.sum())
         wrong = np.isinf(plane.values) if not plane.light and plane.values.dtype.kind == "f" else ~finite
         self.broken.add((plane.usable & wrong).any(axis=1), ids)
@@ -85,10 +86,12 @@ class _Tally:
             if not plane.light and seen.dtype.kind == "f":
                 self.sentinels.update({one: int((seen == one).sum()) for one in SENTINELS})
 
-    def summary(self, name: str) -> Summary:
+    def summary(self, name: str, objects: int) -> Summary:
+        """Of all objects that have the part: some blocks of it may be without this band."""
         low, high = (self.low, self.high) if self.usable else (np.nan, np.nan)
-        usable, blank = self.usable / max(self.entries, 1), self.blank.count / max(self.rows, 1)
-        return Summary(name=name, objects=self.rows, usable=usable, blank=blank, low=low, high=high)
+        usable = self.usable / max(objects * self.width, 1)
+        blank = (self.blank.count + objects - self.rows) / max(objects, 1)
+        return Summary(name=name, objects=objects, usable=usable, blank=blank, low=low, high=high)
 
     def findings(self, where: str) -> Iterator[Finding]:
         if self.broken.count:
@@ -106,9 +109,8 @@ class _Tally:
         if not self.rows:
             return
         if not self.usable:
-            yield Finding(
-                check="never measured", where=where, saw=f"0 of {self.entries} entries", want="some", serious=False
-            )
+            saw = f"0 of {self.rows * self.width} entries"
+            yield Finding(check="never measured", where=where, saw=saw, want="some", serious=False)
         elif self.low == self.high and self.usable > 1:
             saw = f"{self.low:g} everywhere, in {self.rows} objects"
             hint = "a band that the source never filled? good=False says so" if self.light else ""
@@ -185,7 +187,8 @@ class PartCheck:
         self._flags, self._wavelengths, self._times = _Flags(), Wavelengths(), Times()
         self._padded = Offenders()
         self._said: dict[str, Finding] = {}
-        self._shapes: set[tuple[int, ...]] = set()
+        self._objects = 0
+        self._sizes: set[tuple[int, ...]] = set()
 
     def add(self, seen: Observation) -> None:
         there = seen[self.name].there()
@@ -194,6 +197,9 @@ class PartCheck:
             self._said.setdefault(f"{finding.check} {finding.where}", finding)
         if not len(part):
             return
+        self._objects += len(part)
+        if not part.ragged:
+            self._sizes.add(measured(part).shape[1:])
         for plane in _planes(part):
             self._planes.setdefault(plane.name, _Tally(plane.light)).add(plane, ids)
         self._flags.add(part, ids)
@@ -212,6 +218,9 @@ class PartCheck:
         yield from self._flags.findings(self.name)
         yield from self._wavelengths.findings(self.name)
         yield from self._times.findings(self.name)
+        if len(self._sizes) > 1:
+            saw = ", ".join("×".join(map(str, one)) for one in sorted(self._sizes))
+            yield Finding(check="sizes", where=self.name, saw=saw, want="one size", hint="cut or pad them alike")
         if self._padded.count:
             hint = "good=False where a list is padded"
             saw = f"sources that are all zeros, called good, in {self._padded}"
@@ -219,7 +228,7 @@ class PartCheck:
 
     def summaries(self) -> Iterator[Summary]:
         for name, tally in self._planes.items():
-            yield tally.summary(f"{self.name}.{name}")
+            yield tally.summary(f"{self.name}.{name}", self._objects)
 
 
 def _of_meta(name: str, part: Part) -> Iterator[Finding]:

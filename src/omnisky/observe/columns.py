@@ -94,6 +94,10 @@ class Given:
     def ivar(self, dtype: Any) -> np.ndarray | None:
         """1/σ² in our unit; 0 where the file's is not a positive number."""
         ivar, err, factor = self.get("ivar"), self.get("err"), self.row.factor
+        inverse = self.get("inverse_err")
+        if inverse is not None:
+            root = np.where(np.isfinite(inverse) & (inverse > 0), inverse, 0).astype(np.float64)
+            return ((root * self.row.inverse_err_factor) ** 2).astype(dtype)
         if err is not None:
             sigma = err.astype(np.float64) * factor
             known = np.isfinite(sigma) & (sigma > 0)

@@ -7,7 +7,7 @@ nothing lost and nothing repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -38,6 +38,20 @@ def blocks(source: Source, size: int = 256) -> Iterator[Observation]:
         yield source.take(slice(start, min(start + size, len(source))))
 
 
+@runtime_checkable
+class Narrowing(Source, Protocol):
+    """A source that leaves parts unread that nobody asks for."""
+
+    def of_parts(self, names: Iterable[str]) -> Source:
+        """The same objects with these of its parts alone. Raises MissingModality, here or when read."""
+        ...
+
+
+def of_parts(source: Source, names: Iterable[str]) -> Source:
+    """The same objects; other parts are not read where the source can leave them out, and come along where not."""
+    return source.of_parts(names) if isinstance(source, Narrowing) else source
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Some rows of a source, read when they are asked for."""
@@ -50,6 +64,10 @@ class Chosen:
 
     def take(self, index: Any) -> Observation:
         return self.source.take(self.rows[index])
+
+    def of_parts(self, names: Iterable[str]) -> Chosen:
+        """The same rows of fewer parts, as far as the source can."""
+        return replace(self, source=of_parts(self.source, names))
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ What columns mean is said by the survey's row (`observe.survey`). Angeloudi et a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +136,11 @@ class MMUHdf5(Choosing):
     def catalogue(self) -> Observation:
         """Ids and positions of all objects, and no parts."""
         return replace(self, parts=(), columns=()).take(slice(None))
+
+    def of_parts(self, names: Iterable[str]) -> MMUHdf5:
+        """The same objects with these of its parts alone; MissingModality comes when they are read."""
+        known = None if self._known is None else replace(self._known, wanted=None)
+        return replace(self, parts=tuple(names), _known=known)
 
     def by_file(self) -> tuple[list[MMUHdf5], list[ObservationError]]:
         """Each file as a set of its own, which must be like the others; and what is wrong with those that cannot be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from omnisky.observe.mmu_header import Header
 from omnisky.observe.survey import Layout, MmuRow, PartRow
 from omnisky.observe.types import Labels, LightCurve, Neighbours, Observation, Part, Scalars
 
+_THROUGH_FLOAT = re.compile(r"^(\d{1,15})\.0$")
 _WIDE = 64  # numbers per object: what is longer is no set of scalars
 
 
@@ -238,7 +240,10 @@ def _ids(raw: np.ndarray, schema: Schema, where: str) -> np.ndarray:
         if not (np.isfinite(raw).all() and (raw == np.trunc(raw)).all() and (abs(raw) < 2**53).all()):
             raise CorruptFile(f"{where}: object ids", saw=f"{raw.dtype} {raw[:3]}", want="ids that were not rounded")
         raw = raw.astype(np.int64)
-    return np.array(words(raw) if len(raw) else [], dtype=np.str_)
+    named = words(raw) if len(raw) else []
+    if schema.row.float_ids:  # as text already, of up to 15 digits, which a float holds
+        named = [_THROUGH_FLOAT.sub(r"\1", name) for name in named]
+    return np.array(named, dtype=np.str_)
 
 
 def _text(value: Any) -> str:

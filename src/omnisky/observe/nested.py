@@ -3,6 +3,7 @@
 MMU v1.5 keeps a spectrum as one column, a struct of lists of equal length, and an image as a struct of lists of lists
 of lists. They are flattened, level by level and without a loop over objects, into the flat columns of MMU's HDF5 files
 (`spectrum` with `flux` becomes `spectrum_flux`), and then read as these are: by the survey's row, see `observe.survey`.
+Where MMU's loaders scale what the files hold, these tables are scaled already: the row says so under `loaded`.
 
 Warning flags that are booleans (ZWARN, ZWARNING) stay as they are under their own name: some of MMU's converters invert
 them and some do not, and the file does not say.
@@ -50,11 +51,12 @@ class Reading:
     def needs(self, schema: pa.Schema) -> list[str]:
         """The top-level columns that must be read. Raises MissingModality, ObservationError (which survey?)."""
         self._refuse_guessing(schema)
-        flat = {name: top for top in schema.names for name in _flat(schema.field(top), self.survey.mmu)}
         assert self.survey.mmu is not None
-        claims = {part.name: claimed(part, tuple(flat)) for part in self.survey.mmu.parts}
+        row = self.survey.mmu.as_loaded()
+        flat = {name: top for top in schema.names for name in _flat(schema.field(top), row)}
+        claims = {part.name: claimed(part, tuple(flat)) for part in row.parts}
         taken = {flat[name] for names in claims.values() for name in names}
-        core = {*self.survey.mmu.object_id, *self.survey.mmu.ra, *self.survey.mmu.dec}
+        core = {*row.object_id, *row.ra, *row.dec}
         other = {*taken, *core, *_BOOKKEEPING}
         plain = [field.name for field in schema if field.name not in other and not pa.types.is_nested(field.type)]
         known = (*(name for name, names in claims.items() if names), "scalars", "labels")
@@ -75,10 +77,10 @@ class Reading:
         if self.survey.mmu is None:
             raise ObservationError(f"{self.where}: which survey?", want=_described(), hint='survey="…"')
         self._refuse_guessing(table.schema)
-        held = Flat(table.combine_chunks(), self.survey.mmu, self.where)
+        row = self.survey.mmu.as_loaded()
+        held = Flat(table.combine_chunks(), row, self.where)
         booleans = {name for name in held.names if held.described(name).kind == "b"}
-        fine = {old: new for old, new in self.survey.mmu.fine_when_zero.items() if old not in booleans}
-        row = replace(self.survey.mmu, fine_when_zero=fine)
+        row = replace(row, fine_when_zero={old: new for old, new in row.fine_when_zero.items() if old not in booleans})
         name = next((one for one in row.object_id if one in held.names), None)
         schema = Schema.of_row(row, held, name or id_column(held.names, row, held.file.path))
         rows = np.arange(table.num_rows)

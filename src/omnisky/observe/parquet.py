@@ -29,6 +29,9 @@ from omnisky.observe.survey import SURVEYS, Survey
 from omnisky.observe.tables import PARQUET, find_columns, from_arrow_table, from_table
 from omnisky.observe.types import Observation
 
+_WHOLE_GROUPS = 1 << 62
+"""rows at a time, where a row group is to be read at once"""
+
 
 @dataclass(frozen=True, eq=False)
 class Parquet(Choosing):
@@ -49,10 +52,14 @@ class Parquet(Choosing):
         """The objects of the selection in the order of the files, at most `size` at a time."""
         return (self._observation(table) for table in self._tables(size))
 
+    def batches_of(self, place: Folder, size: int = 512) -> Iterator[Observation]:
+        """The selection's objects in one of the `files`, at most `size` at a time."""
+        return (self._observation(table) for table in self._tables_of(place, size))
+
     def read(self) -> Observation:
         """All objects of the selection at once. Raises ObservationError where half the memory would not hold them."""
         tables, held = [], 0
-        for table in self._tables(512):
+        for table in self._tables(_WHOLE_GROUPS):
             tables.append(table)
             held += table.nbytes
             if held > _half_the_memory():
@@ -156,9 +163,20 @@ class Parquet(Choosing):
         for group in range(file.metadata.num_row_groups):
             if not self._may_hold(file.metadata.row_group(group)):
                 continue
+            if not deciding and size < file.metadata.row_group(group).num_rows:
+                yield from self._slowly(file, group, size, place)
+                continue
             table = self._rows_of(file, group, deciding, place)
             for start in range(0, table.num_rows, size):
                 yield table.slice(start, size)
+
+    def _slowly(self, file: pq.ParquetFile, group: int, size: int, place: Folder) -> Iterator[pa.Table]:
+        """A row group in pieces, decoded one after the other: there are groups that no memory holds."""
+        try:
+            for batch in file.iter_batches(size, row_groups=[group], columns=self._needed):
+                yield pa.Table.from_batches([batch]).select(self._needed)
+        except (OSError, pa.ArrowException) as error:
+            raise CorruptFile(place.name, saw=error, want="a complete Parquet file", hint="fetch it again") from error
 
     def _rows_of(self, file: pq.ParquetFile, group: int, deciding: list[str], place: Folder) -> pa.Table:
         try:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Integer
 
-from omnisky.errors import BadValue, CorruptFile, ObservationError
+from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError
 from omnisky.observe.arrow import to_arrow
 from omnisky.observe.layout import CORE, Layout
-from omnisky.observe.pieces import Files, Pieces, begin, finish, open_arrow, save_arrow, save_json, spill
+from omnisky.observe.pieces import OPEN, Files, Pieces, begin, finish, open_arrow, save_arrow, save_json, spill
 from omnisky.observe.scan import Rows, chosen_columns
 from omnisky.observe.schema import KEY, layout_in, only, schema_of
 from omnisky.storage import atomic, recover
@@ -56,6 +58,16 @@ class Shards(Files):
             raise CorruptFile(str(paths[0]), saw=schema.names, want="the schema of the manifest")
         self._schema = schema
         super().__init__(paths, [one["rows"] for one in held], layout if parts is None else _some(layout, parts))
+
+    def of_parts(self, names: Iterable[str]) -> Shards:
+        """The same objects with these of its parts alone; nothing is opened again. Raises MissingModality."""
+        wanted = tuple(names)
+        if missing := [name for name in wanted if name not in self.layout.parts]:
+            raise MissingModality(saw=tuple(self.layout.parts), want=missing)
+        narrow = copy(self)
+        narrow.layout = _some(self.layout, wanted)
+        narrow._views = lru_cache(OPEN)(narrow._open)
+        return narrow
 
     @property
     def index(self) -> pa.Table:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -35,7 +35,7 @@ class Layout(Enum):
 # Which fields each kind of part may take from columns. Several names for a field: the first that a file has.
 _FIELDS: Mapping[type[Part], tuple[str, ...]] = {
     Image: ("flux", "ivar", "err", "good", "bad", "psf_fwhm_arcsec", "pixel_scale_arcsec", "band"),
-    Spectrum: ("flux", "ivar", "err", "good", "bad", "wavelength_aa", "energy_kev", "lsf_sigma_pix"),
+    Spectrum: ("flux", "ivar", "err", "inverse_err", "good", "bad", "wavelength_aa", "energy_kev", "lsf_sigma_pix"),
     LightCurve: ("flux", "ivar", "err", "mag", "mag_err", "good", "bad", "time", "band", "stack"),
     SegmentationMap: ("label",),
     Neighbours: ("good",),
@@ -55,7 +55,8 @@ class PartRow:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """field of the part → names of its column, the first that a file has. "table.field" is a field of a compound.
 
-    `good` is True = good in the file, `bad` is True (or any bit of `bad_bits`) = bad; `err` is a standard deviation.
+    `good` is True = good in the file, `bad` is True (or any bit of `bad_bits`) = bad; `err` is a standard deviation,
+    `inverse_err` 1 over it.
     """
     bands: tuple[str, ...] = ()
     """our names of the planes"""
@@ -67,6 +68,8 @@ class PartRow:
     """of the flux; empty for the kind's own unit"""
     flux_factor: float = 1.0
     """the file's flux × this = ours"""
+    inverse_err_factor: float = 1.0
+    """the file's 1/σ × this = ours"""
     zero_point_mag: float = 22.5
     """magnitude of the file's unit of flux, for images and light curves: 22.5 is ours"""
     one_mask: bool = False
@@ -107,6 +110,10 @@ class MmuRow:
     unknown_position: tuple[float, ...] = ()
     """(ra, dec) that stand for a position that is not known"""
     parts: tuple[PartRow, ...] = ()
+    loaded: tuple[PartRow, ...] = ()
+    """parts that MMU's loader changes as it reads the files: so they are in tables made with it (v1.5, Hugging Face)"""
+    float_ids: bool = False
+    """True where ids went through a float: 116024139.0 is 116024139"""
     units: Mapping[str, str] = field(default_factory=dict)
     """of columns that no part claims: they become the parts "scalars" and "labels". A name may have * and ? in it"""
     missing: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -121,6 +128,11 @@ class MmuRow:
     """words that MMU's loader looks for beside each object"""
     note: str = ""
     """what else to know, and where it is from"""
+
+    def as_loaded(self) -> MmuRow:
+        """The row of tables that MMU's loader has made of the files."""
+        changed = {part.name: part for part in self.loaded}
+        return replace(self, parts=tuple(changed.get(part.name, part) for part in self.parts))
 
     def unit_of(self, column: str) -> str:
         """As astropy spells it; empty for a pure number, and where it is not known."""
@@ -209,16 +221,15 @@ def survey_row(name: str, row: Mapping[str, Any]) -> Survey:
 
 
 def _mmu_row(where: str, row: Mapping[str, Any]) -> MmuRow:
-    parts = row.get("parts", {})
-    rest = {key: value for key, value in row.items() if key not in ("layout", "parts")}
+    rest = {key: value for key, value in row.items() if key not in ("layout", "parts", "loaded")}
     if row.get("layout") not in [layout.value for layout in Layout]:
         want = tuple(layout.value for layout in Layout)
         raise BadValue(f"{where}: layout", saw=row.get("layout", "nothing"), want=want)
-    return MmuRow(
-        layout=Layout(row["layout"]),
-        parts=tuple(part_row(f"{where}, parts.{name}", name, part) for name, part in parts.items()),
-        **_values(where, MmuRow, rest),
+    parts, loaded = (
+        tuple(part_row(f"{where}, {key}.{name}", name, part) for name, part in row.get(key, {}).items())
+        for key in ("parts", "loaded")
     )
+    return MmuRow(layout=Layout(row["layout"]), parts=parts, loaded=loaded, **_values(where, MmuRow, rest))
 
 
 def part_row(where: str, name: str, row: Mapping[str, Any]) -> PartRow:

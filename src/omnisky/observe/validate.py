@@ -1,19 +1,23 @@
-"""Is this data what it says it is? Everything is read once, in batches, and each check that fails says what to try.
+"""Is this data what it says it is? All is read once, block by block, and each check that fails says what to try.
 
     report = validate("healpix_survey/")
     report.ok, report.findings, report.summaries
 
 Asked of objects: ids unique and text, positions on the sky and in double precision. Of measurements (`observe.checks`):
 finite where good, inverse variances, flags with the useful side True, rising wavelengths and times in their units, no
-padding left, nothing constant or never filled. Of files: cells in the path agree with the positions, hashes agree with
-the manifest.
+padding left, nothing constant or never filled, one size. Of files: cells in the path agree with the positions, hashes
+agree with the manifest.
+
+Of sets in HDF5 cells, HATS, Parquet and shards no more than a block is in memory, and 8 bytes for each id. What is read
+at once anyway (npz, FITS, pictures, catalogues in text) is held as a whole.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +30,10 @@ from omnisky.observe.finding import Finding, Offenders, Report
 from omnisky.observe.loader import Source
 from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.mmu_files import is_cells
-from omnisky.observe.read import read
+from omnisky.observe.parquet import Parquet, opened
+from omnisky.observe.place import Folder
+from omnisky.observe.read import scan
+from omnisky.observe.scan import Rows
 from omnisky.observe.types import Observation
 
 BATCH = 128
@@ -50,7 +57,7 @@ def validate(
     ObservationError where there is nothing at all, MissingExtra.
     """
     if not isinstance(what, str | Path):
-        return _report(type(what).__name__, [_Piece("", what)], [], batch, watch)
+        return _report(type(what).__name__, [_Taken("", what)], [], batch, watch)
     if "://" not in str(what) and not Path(what).expanduser().exists():
         raise ObservationError("nothing there", saw=what, want="a file or folder", hint="check the path for typos")
     findings = [] if "://" in str(what) else list(file_findings(Path(what).expanduser()))
@@ -66,46 +73,111 @@ def validate(
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """What is read on its own, so that it can fail on its own."""
+class _Block:
+    """Some objects that come one after the other, or why they cannot be read."""
+
+    start: int
+    objects: int
+    seen: Observation | Finding
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Rows that can be taken: a block that cannot be read says nothing of the next."""
 
     where: str
     """a file; empty if it is all there is"""
     source: Source
 
+    @property
+    def objects(self) -> int:
+        return len(self.source)
+
+    def blocks(self, size: int) -> Iterator[_Block]:
+        for start in range(0, self.objects, size):
+            rows = np.arange(start, min(start + size, self.objects))
+            try:
+                yield _Block(start, len(rows), self.source.take(rows))
+            except ObservationError as error:
+                where = f"{self.where}, rows {start} … {rows[-1]}".lstrip(", ")
+                yield _Block(start, len(rows), _unreadable(where, error))
+
+    def id_at(self, row: int) -> str:
+        return str(self.source.take(np.array([row])).object_id[0])
+
+
+@dataclass(frozen=True)
+class _Streamed:
+    """One Parquet file, from its first row on: what cannot be read ends it, and the next file is looked at."""
+
+    scan: Parquet
+    file: Folder
+
+    @property
+    def where(self) -> str:
+        return self.file.name
+
+    @cached_property
+    def objects(self) -> int:
+        try:
+            return int(opened(self.file).metadata.num_rows)
+        except ObservationError:  # which is said when its blocks are asked for
+            return 0
+
+    def blocks(self, size: int) -> Iterator[_Block]:
+        start = 0
+        try:
+            for seen in self.scan.batches_of(self.file, size):
+                yield _Block(start, len(seen), seen)
+                start += len(seen)
+        except ObservationError as error:
+            yield _Block(start, 0, _unreadable(f"{self.where}, from row {start} on" if start else self.where, error))
+
+    def id_at(self, row: int) -> str:
+        for block in replace(self, scan=replace(self.scan, parts=(), columns=())).blocks(4096):
+            if isinstance(block.seen, Observation) and row < block.start + block.objects:
+                return str(block.seen.object_id[row - block.start])
+        raise ObservationError(f"{self.where}: row {row} is gone", want="a file that nobody writes to")
+
+
+_Piece = _Taken | _Streamed
+"""what is read on its own, so that it can fail on its own"""
+
 
 def _pieces(what: str | Path, survey: str) -> tuple[list[_Piece], list[ObservationError]]:
     """Of a path; and what is wrong with those that cannot be opened."""
     path = Path(what).expanduser()
-    if "://" in str(what) or not is_cells(path):
-        return [_Piece("", read(what, survey=survey))], []
-    found, broken = MMUHdf5(path, survey=survey).by_file()
-    return [_Piece(str(one.path), one) for one in found], broken
+    if "://" not in str(what) and is_cells(path):
+        sets, broken = MMUHdf5(path, survey=survey).by_file()
+        return [_Taken(str(one.path), one) for one in sets], broken
+    found = scan(what, survey=survey)
+    if isinstance(found, Parquet):
+        return [_Streamed(found, file) for file in found.files], []
+    return [_Taken("", found.opened(None, None) if isinstance(found, Rows) else found.read())], []
 
 
 def _report(
     what: str, pieces: list[_Piece], findings: list[Finding], batch: int, watch: Callable[[int, int], None] | None
 ) -> Report:
     core, parts = _Core(), dict[str, PartCheck]()
-    total, done, before = sum(len(piece.source) for piece in pieces), 0, 0
+    known = {finding.where for finding in findings if finding.check == "readable"}
+    total, done, before = sum(piece.objects for piece in pieces) if watch else 0, 0, 0
     for piece in pieces:
         said: dict[str, Finding] = {}
-        for start in range(0, len(piece.source), batch):
-            rows = np.arange(start, min(start + batch, len(piece.source)))
-            try:
-                seen = piece.source.take(rows)
-            except ObservationError as error:  # named, once; and the rest is looked at all the same
-                where = f"{piece.where}, rows {start} … {rows[-1]}".lstrip(", ")
-                said.setdefault(str(error), _unreadable(where, error))
+        end = 0
+        for block in piece.blocks(batch):
+            end = block.start + block.objects
+            if isinstance(block.seen, Finding):  # named, once; and the rest is looked at all the same
+                said.setdefault(block.seen.saw, block.seen)
                 continue
-            core.add(seen, piece.source, rows)
-            for name in seen.parts:
-                parts.setdefault(name, PartCheck(name)).add(seen)
-            done += len(seen)
+            core.add(block.seen, piece, block.start)
+            for name in block.seen.parts:
+                parts.setdefault(name, PartCheck(name)).add(block.seen)
+            done += block.objects
             if watch is not None:
-                watch(before + start + len(rows), total)
-        findings += said.values()
-        before += len(piece.source)
+                watch(before + end, total)
+        findings += [one for one in said.values() if one.where not in known]
+        before += end
     findings += core.findings()
     findings += [finding for part in parts.values() for finding in part.findings()]
     if not done and not findings:
@@ -128,8 +200,9 @@ class _Core:
     """Ids and positions of all objects."""
 
     hashes: list[np.ndarray] = field(default_factory=list)
-    rows: list[tuple[Source, np.ndarray]] = field(default_factory=list)
-    """where each batch is from"""
+    """of the ids, block by block"""
+    places: list[tuple[_Piece, int]] = field(default_factory=list)
+    """where each block begins"""
     nameless: Offenders = field(default_factory=Offenders)
     bytes_ids: Offenders = field(default_factory=Offenders)
     float_ids: Offenders = field(default_factory=Offenders)
@@ -143,13 +216,13 @@ class _Core:
     round_numbers: bool = True
     dtypes: set[str] = field(default_factory=set)
 
-    def add(self, seen: Observation, source: Source, rows: np.ndarray) -> None:
+    def add(self, seen: Observation, piece: _Piece, start: int) -> None:
         ids = seen.object_id
         if ids.dtype.kind != "U":
             self.dtypes.add(f"object_id {ids.dtype}")
         names = [str(name) for name in ids.tolist()]
         self.hashes.append(np.fromiter(map(hash, names), dtype=np.int64, count=len(names)))
-        self.rows.append((source, rows))
+        self.places.append((piece, start))
         self.nameless.add(_each(names, lambda name: not name.strip() or name.lower() in ("nan", "none")), ids)
         self.bytes_ids.add(_each(names, lambda name: bool(_THROUGH_BYTES.match(name))), ids)
         self.float_ids.add(_each(names, lambda name: bool(_THROUGH_FLOAT.match(name))), ids)
@@ -203,10 +276,10 @@ class _Core:
 
     def _name(self, at: int) -> str:
         """Of the object that was added as number `at`."""
-        ends = np.cumsum([len(rows) for _, rows in self.rows])
-        batch = int(np.searchsorted(ends, at, side="right"))
-        source, rows = self.rows[batch]
-        return str(source.take(rows[[at - ends[batch]]]).object_id[0])
+        ends = np.cumsum([len(block) for block in self.hashes])
+        block = int(np.searchsorted(ends, at, side="right"))
+        piece, start = self.places[block]
+        return piece.id_at(start + at - int(ends[block]) + len(self.hashes[block]))
 
     def _of_positions(self) -> Iterator[Finding]:
         if self.off_sky.count:

@@ -188,7 +188,8 @@ def _opened(run: Run) -> Source:
     if are_token_shards(Path(run.data).expanduser()):
         return read_shards(Path(run.data).expanduser(), names=[codec.name for codec in run.codecs])
     if is_shards(Path(run.data).expanduser()):
-        return Shards(run.data, parts=parts_read(run.codecs, Shards(run.data).layout.parts))
+        shards = Shards(run.data)
+        return shards.of_parts(parts_read(run.codecs, shards.layout.parts))
     return read(run.data)
 
 

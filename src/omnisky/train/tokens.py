@@ -6,8 +6,7 @@ OUT/000000.parquet …    ids, see `codec.token_shards`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from torch import nn
@@ -23,22 +22,25 @@ from omnisky.codec.saved import around, save_codecs, signature
 from omnisky.codec.spectrum_network import SpectrumNetwork
 from omnisky.codec.tokens import Codec
 from omnisky.errors import BadValue
+from omnisky.observe import sky
 from omnisky.observe.loader import Source, blocks
 from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.read import scan
 from omnisky.observe.shards import Shards, is_shards
+from omnisky.observe.types import Observation
 from omnisky.storage import recover
 
 NETWORKS: dict[type[nn.Module], str] = {ImageNetwork: "Image", SpectrumNetwork: "Spectrum", FieldNetwork: "ScalarField"}
 """trained networks, and the kind of codec each is the half of"""
 
 
-def make_tokens(
+def make_tokens(  # noqa: PLR0913 - what, where to, by what, for whom, how much at once, whose part, who looks on
     source: Source,
     out: str | Path,
     networks: Iterable[nn.Module] = (),
     *,
     groups: Groups | None = None,
+    held_out: float = 0.0,
     shard: int = 1024,
     batch: int = 64,
     part: tuple[int, int] = (0, 1),
@@ -47,8 +49,9 @@ def make_tokens(
     """Fit codecs of numbers, keep them and the learned ones in `out`, and write the ids of all objects.
 
     `networks` are trained ones, each used for all its modalities. Killed, the same call goes on. `part` (i, n) is one
-    of n processes: the first fits the codecs, the others start once they are there. Raises BadValue, MissingModality,
-    ProvenanceError.
+    of n processes: the first fits the codecs, the others start once they are there. `held_out` is the share of the sky
+    that nothing is fitted to, as `Run.held_out`; codecs that `out` has already stay as they are. Raises BadValue,
+    MissingModality, ProvenanceError.
     """
     out = Path(out)
     learned = around_all(networks)
@@ -56,7 +59,7 @@ def make_tokens(
     if not (out / "codecs").is_dir():
         if part[0]:
             raise BadValue(f"no {out / 'codecs'} yet", want="part 0 to have fitted them", hint="start this part later")
-        fitted = fit_numbers(blocks(light(source)))
+        fitted = fit_numbers(_learnt(blocks(light(source)), held_out))
         save_codecs({**fitted, **learned}, out)
     codecs = tuple(CodecBook(out).values())
     if changed := [key for key in learned if key not in {codec.name for codec in codecs}]:
@@ -65,6 +68,12 @@ def make_tokens(
     return token_shards.tokenize(
         codecs, source, out, shard=shard, batch=batch, signature=signed, keep=groups, part=part, watch=watch
     )
+
+
+def _learnt(batches: Iterable[Observation], share: float) -> Iterator[Observation]:
+    """Without the objects of the held-out sky: levels must not be drawn from those who are asked later."""
+    for seen in batches:
+        yield seen.take(~sky.held_out(seen, share)) if share else seen
 
 
 def around_all(networks: Iterable[nn.Module]) -> dict[str, Codec]:
@@ -94,10 +103,10 @@ def light(source: Source) -> Source:
     """
     if isinstance(source, Shards):
         kept = [name for name, part in source.layout.parts.items() if issubclass(part.kind, LIGHT)]
-        return Shards(source.folder, parts=kept)
+        return source.of_parts(kept)
     if isinstance(source, MMUHdf5):
         kept = [name for name, part in source.take(slice(0, 1)).parts.items() if isinstance(part, LIGHT)]
-        return replace(source, parts=tuple(kept))
+        return source.of_parts(kept)
     return source
 
 
