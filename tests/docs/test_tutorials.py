@@ -13,6 +13,7 @@ NEEDS = {
     "quickstart": ("skimage", "sep"),
     "tutorials/astropt": ("skimage", "sep"),
     "tutorials/astroclip": ("galsim", "speclite"),
+    "tutorials/aion": ("galsim", "speclite"),
     "tutorials/tokens": ("skimage", "sep"),
     "tutorials/data": ("speclite",),
     "data": (),
@@ -22,7 +23,7 @@ NEEDS = {
 """page → packages of the extras that it says it needs"""
 ELSEWHERE = {"serving"}
 """run by tests/serve/test_client.py, which has a server"""
-SLOW = ("tutorials/astropt", "tutorials/astroclip", "batch")
+SLOW = ("tutorials/astropt", "tutorials/astroclip", "tutorials/aion", "batch")
 
 
 def blocks(page: str) -> list[tuple[int, str, str]]:

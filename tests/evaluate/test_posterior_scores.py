@@ -45,6 +45,16 @@ def test_a_few_surprises_do_not_widen_all():
     assert np.mean((low < truth) & (truth < high)) == pytest.approx(0.68, abs=0.015)
 
 
+def test_truths_in_a_bin_without_width_do_not_widen_the_rest():
+    """Three in ten are stars, at 0, and told to be so."""
+    found, truth = honest(1000, 7)
+    edges = np.concatenate([[0.0], EDGES])
+    star = np.arange(1000) % 10 < 3
+    chance = np.column_stack([np.where(star, 0.9, 0.02), found.chance * np.where(star, 0.1, 0.98)[:, None]])
+    told = Posterior(chance, edges, "tok_z")
+    assert fitted_temperature(told, np.where(star, 0.0, truth)) < 1.5
+
+
 def test_honest_posteriors_are_found_honest_and_others_not():
     told = judge("toy", honest(1000, 1), honest(1000, 2))
     for share in (0.68, 0.95):

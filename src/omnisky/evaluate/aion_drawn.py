@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from omnisky.codec.image import centred
 from omnisky.codec.token_shards import IdTokens
 from omnisky.codec.tokens import Codec, Span, Tokens, encode_all
 from omnisky.evaluate.aion_runs import Ready
-from omnisky.generate import MaskGit, fill
+from omnisky.generate import Roar, fill
 from omnisky.observe.mock import lines
 from omnisky.observe.types import Image, Observation, Spectrum
 
-WAY = MaskGit(steps=8, temperature=0.0)
+WAY = Roar(steps=8, temperature=0.5)
+"""the likeliest ids at once are the same ones everywhere; at temperature 1 single draws are too noisy for R²"""
+DRAWS = 4
+"""of each object, averaged"""
 LATENT_AA = 25.6
 """of a token of the published spectrum codec: 32 pixels of 0.8 Å"""
 BRIGHT_EW_AA = 20.0
@@ -83,12 +86,18 @@ def codec_of(ready: Ready, key: str) -> Codec:
     return next(one for one in ready.model.codecs if one.name == key)
 
 
-def drawn(ready: Ready, tokens: Tokens, target: str, batch: int = 64) -> Tokens:
-    """The likeliest ids of a modality, given the others, batch by batch."""
-    starts = range(0, tokens.objects, batch)
-    told = [fill(ready.model, tokens.take(slice(i, i + batch)), (target,), WAY)[target].values for i in starts]
-    ids = torch.cat(told)
-    return Tokens({target: Span(ids, torch.arange(ids.shape[1]).expand(ids.shape))})
+def drawn(ready: Ready, tokens: Tokens, codec: Codec, like: Observation, batch: int = 64) -> np.ndarray:
+    """The mean flux of some draws of a modality, given the others, batch by batch."""
+    draw, fluxes = torch.Generator().manual_seed(0), []
+    for i in range(0, tokens.objects, batch):
+        rows = slice(i, i + batch)
+        given = tokens.take(rows)
+        ids = fill(ready.model, given, (codec.name,), WAY, draws=DRAWS, generator=draw)[codec.name].values
+        each = ids.unflatten(0, (given.objects, DRAWS)).unbind(1)
+        where = torch.arange(ids.shape[1]).expand(each[0].shape)
+        seen = [codec.decode(Tokens({codec.name: Span(one, where)}), like=like.take(rows))[codec.part] for one in each]
+        fluxes.append(np.mean([cast(Image | Spectrum, one).flux for one in seen], axis=0))
+    return np.concatenate(fluxes)
 
 
 # --- spectra -------------------------------------------------------------------------------------------------------
@@ -127,7 +136,7 @@ def spectra_told(ready: Ready, way: str, inputs: Sequence[str], true: Known) -> 
     has = whole.numpy()
     true, tokens = true.take(has), tokens.take(whole)
     codec = codec_of(ready, "tok_spectrum_desi")
-    said = codec.decode(drawn(ready, tokens, codec.name), like=true.seen)["spectrum"].flux
+    said = drawn(ready, tokens, codec, true.seen)
     back = codec.decode(codec.encode(true.seen), like=true.seen)["spectrum"].flux
     shape, there = binned(true.spectrum.flux, true.spectrum)
     squares = [_squares(binned(flux, true.spectrum)[0], shape, there) for flux in (said, np.roll(said, 1, axis=0))]
@@ -207,7 +216,7 @@ def images_told(
     """Draw the images of another survey and compare the light within a circle."""
     codec = codec_of(ready, target)
     true: Image = seen[codec.part]
-    said = codec.decode(drawn(ready, tokens_of(ready, rows, inputs), target, batch=32), like=seen)[codec.part].flux
+    said = drawn(ready, tokens_of(ready, rows, inputs), codec, seen, batch=32)
     back = codec.decode(codec.encode(seen), like=seen)[codec.part].flux
     light = {name: _within(flux) for name, flux in (("true", true.flux), ("said", said), ("back", back))}
     counts = light["true"] > 0

@@ -28,14 +28,19 @@ def fitted_temperature(found: Posterior, truth: Float[np.ndarray, " object"]) ->
     """The temperature with which central intervals of any share hold that share best, of those that are tried.
 
     Not that of least surprise (Guo et al. 2017, arXiv:1706.04599): few truths far out decide that one, and the middle
-    of the posterior becomes too wide for it. The distance is Cramér's and von Mises'.
+    of the posterior becomes too wide for it. The distance is Cramér's and von Mises'. A truth in a bin without width (the
+    stars' redshift of 0) lies anywhere in that bin's chance (Czado et al. 2009, doi:10.1111/j.1541-0420.2009.01191.x).
     """
     if len(found) != len(truth):
         raise ShapeMismatch(saw=f"{len(found)} posteriors, {len(truth)} truths", want="as many")
     wanted = (np.arange(len(truth)) + 0.5) / len(truth)
+    left, right = (np.nextafter(truth, way) for way in (-np.inf, np.inf))
+    lot = np.random.default_rng(0).random(len(truth))
 
     def off(temperature: float) -> float:
-        smallest = np.abs(2 * tempered(found, temperature).below(truth) - 1)  # central interval that holds the truth
+        one = tempered(found, temperature)
+        low, high = one.below(left), one.below(right)
+        smallest = np.abs(2 * (low + lot * (high - low)) - 1)  # central interval that holds the truth
         return float(np.square(np.sort(smallest) - wanted).mean())
 
     return float(TEMPERATURES[int(np.argmin([off(t) for t in TEMPERATURES]))])

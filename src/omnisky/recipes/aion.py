@@ -51,8 +51,10 @@ def aion(size: str = "base") -> Run:
 def aion_mini() -> Run:
     """All forty modalities in 6.6 million parameters, of which 4.8 are the one table of 50,083 ids.
 
-    The table is read, told and answered with, else ids alone would be 14.7 million. Half as many tokens as published;
-    modalities are kept out of what is shown more or less often, so that posteriors from few inputs are learnt too.
+    The table is read, told and answered with, else ids alone would be 14.7 million; it begins with alike ids alike, and
+    large enough beside places, since a number's id is met by ten objects only. Fewer tokens than published; numbers
+    come first, and modalities are kept out of what is shown more or less often, so that posteriors from few inputs are
+    learnt too. A short second run that shows more at once, --from the first, teaches whole spectra: dev/LOG.md.
     """
     return Run(
         name="aion-mini",
