@@ -28,8 +28,8 @@ def fitted_temperature(found: Posterior, truth: Float[np.ndarray, " object"]) ->
     """The temperature with which central intervals of any share hold that share best, of those that are tried.
 
     Not that of least surprise (Guo et al. 2017, arXiv:1706.04599): few truths far out decide that one, and the middle
-    of the posterior becomes too wide for it. The distance is Cramér's and von Mises'. A truth in a bin without width (the
-    stars' redshift of 0) lies anywhere in that bin's chance (Czado et al. 2009, doi:10.1111/j.1541-0420.2009.01191.x).
+    of the posterior becomes too wide for it. The distance is Cramér's and von Mises'. A truth in a bin without width
+    (stars have redshift 0) lies anywhere in its chance (Czado et al. 2009, doi:10.1111/j.1541-0420.2009.01191.x).
     """
     if len(found) != len(truth):
         raise ShapeMismatch(saw=f"{len(found)} posteriors, {len(truth)} truths", want="as many")
