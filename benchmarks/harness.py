@@ -208,8 +208,7 @@ def run(
                 continue
             row |= {"versions": dict(versions)} | circumstances(f"benchmarks {comparison.name}")
             if effort.keep:
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                keep(row)
             yield row
     if unlike:
         raise Disagreement("; ".join(unlike))
@@ -323,6 +322,12 @@ def _unlike(ours: list[float], theirs: list[float]) -> float:
     if len(ours) != len(theirs):
         return float("inf")
     return sum(a != b for a, b in zip(ours, theirs, strict=True)) / max(len(theirs), 1)
+
+
+def keep(row: Mapping[str, Any]) -> None:
+    """A line of results.jsonl."""
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 # --- what a row must say besides its numbers ---------------------------------------------------------------------

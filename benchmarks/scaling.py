@@ -8,7 +8,6 @@ of rounds drawn anew (a bootstrap): how well it is measured. How far the times l
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from benchmarks.harness import RESULTS, Effort, Job, Load, Worker, circumstances, versions_here
+from benchmarks.harness import Effort, Job, Load, Worker, circumstances, keep, versions_here
 
 KINDS = ("astropt", "any_to_any")
 WIDTH, DEPTH, OBJECTS, TOKENS = 256, 6, 8, 256
@@ -120,8 +119,7 @@ def main() -> None:
         for sweep in sweeps(quick):
             row = measure(sweep, worker, effort)
             if effort.keep:
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                keep(row)
             print(
                 f"{row['name']}: {row['exponent']:.2f} ± {row['error']:.2f}, off by {row['off']:.0%} at most",
                 flush=True,

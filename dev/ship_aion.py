@@ -60,7 +60,7 @@ def main(folder: Path, sky: str) -> None:
         for inputs, keys in ASKED.items():
             sides = []
             for side in (ready.validation, ready.test):
-                rows = side[ready.truth["is_star"][side] == 0][:ASKED_ABOUT]
+                rows = ready.galaxies(side)[:ASKED_ABOUT]
                 found = posterior(one, tokens_of(ready, rows, keys), "z", batch=64)
                 sides.append((found, ready.truth["redshift"][rows]))
             told = judge(inputs, *sides)

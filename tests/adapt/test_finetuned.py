@@ -366,6 +366,8 @@ def test_bins_of_a_column_that_the_objects_have(toy, tmp_path):
     fitted.calibrate(rest, bright[20:], coverage=0.5, by="class", edges=(0.5,))
     again = FineTunedModel.load(fitted.save(tmp_path / "m"))
     by_name = again.predict_interval(seen)
+    said = again.predict_posterior(seen) if hasattr(again.estimator_, "predict_posterior") else again.predict(seen)
+    np.testing.assert_array_equal(by_name, again.predict_interval(seen, said=said))
     np.testing.assert_array_equal(by_name, again.predict_interval(seen, by=kind))
     margin = np.ptp(by_name, axis=1)
     assert np.ptp(margin[kind == 0]) < 1e-9 < abs(margin[kind == 0][0] - margin[kind == 1][0])

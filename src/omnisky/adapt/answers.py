@@ -45,20 +45,21 @@ def answers(model: FineTunedModel, x: Any, *, watch: Watch | None = None) -> pa.
         raise BadValue("a table of answers", saw="x without ids", want="observations or an embedding")
     columns: dict[str, Any] = {"object_id": pa.array(rows.places.object_id.tolist(), pa.string())}
     columns |= {"ra": rows.places.ra, "dec": rows.places.dec}
+    said: Any = None
     if hasattr(model, "classes_"):
         chance = model.predict_proba(rows, watch=watch)
         columns["prediction"] = model.classes_[chance.argmax(1)]
         columns |= {f"chance_{name}": chance[:, i] for i, name in enumerate(model.classes_.tolist())}
     elif hasattr(model.estimator_, "predict_posterior"):
-        posterior = model.predict_posterior(rows, watch=watch)
-        columns["prediction"] = posterior.mean()
-        columns |= {name: posterior.quantile(share) for name, share in SHARES.items()}
+        said = model.predict_posterior(rows, watch=watch)
+        columns["prediction"] = said.mean()
+        columns |= {name: said.quantile(share) for name, share in SHARES.items()}
     else:
         columns["prediction"] = said = model.predict(rows, watch=watch)
         if said.ndim > 1:
             raise BadValue("a table of answers", saw=f"answers {said.shape}", want="one an object")
     if model.tells_intervals_:
-        columns["low"], columns["high"] = model.predict_interval(rows, watch=watch).T
+        columns["low"], columns["high"] = model.predict_interval(rows, said=said).T
     return pa.table(columns).replace_schema_metadata({"omnisky_signature": model.signature_})
 
 

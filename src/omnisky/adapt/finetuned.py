@@ -177,18 +177,20 @@ class FineTunedModel(BaseEstimator):
     def tells_intervals_(self) -> bool:
         """Whether `predict_interval` needs nothing but objects."""
         found = self.calibration_
-        return (
-            found is not None
-            and not isinstance(found, Temperature)
-            and (not isinstance(found, Mondrian) or bool(found.column))
-        )
+        return bool(found.column) if isinstance(found, Mondrian) else not isinstance(found, Temperature | None)
 
     def predict_interval(
-        self, x: Any, *, by: np.ndarray | None = None, watch: Watch | None = None
+        self,
+        x: Any,
+        *,
+        by: np.ndarray | None = None,
+        said: Posterior | np.ndarray | None = None,
+        watch: Watch | None = None,
     ) -> Float[np.ndarray, "object 2"]:
         """Where the number lies, (object, 2), as often as `calibrate` was told.
 
-        `by` are the numbers that were given there; a column is found by its name. Raises BadValue before `calibrate`,
+        `by` are the numbers that were given there; a column is found by its name. `said` is what `predict_posterior`
+        said of x, or `predict` where there is none: the model is not asked again. Raises BadValue before `calibrate`,
         and where bins and `by` do not go together.
         """
         check_is_fitted(self)
@@ -196,7 +198,7 @@ class FineTunedModel(BaseEstimator):
         if found is None or isinstance(found, Temperature):
             saw = type(found).__name__
             raise BadValue("no intervals", saw=saw, want="numbers, calibrated", hint="calibrate(x, y) first")
-        told = self._told(rows, found.coverage, watch)
+        told = self._told(rows, found.coverage, watch, said)
         if not isinstance(found, Mondrian):
             if by is not None:
                 raise BadValue("by", saw="numbers", want="None: it was calibrated without bins")
@@ -313,11 +315,14 @@ class FineTunedModel(BaseEstimator):
         call = getattr(self.estimator_, verb)
         return call(**_called(given, inspect.signature(call).parameters), **more)
 
-    def _told(self, rows: Rows, coverage: float, watch: Watch | None) -> np.ndarray:
+    def _told(
+        self, rows: Rows, coverage: float, watch: Watch | None, said: Posterior | np.ndarray | None = None
+    ) -> np.ndarray:
         """Numbers; of posteriors, their own intervals."""
-        if hasattr(self.estimator_, "predict_posterior"):
-            return self.predict_posterior(rows, watch=watch).interval(coverage)
-        return self.predict(rows, watch=watch)
+        if said is None:
+            asks = self.predict_posterior if hasattr(self.estimator_, "predict_posterior") else self.predict
+            said = asks(rows, watch=watch)
+        return said.interval(coverage) if isinstance(said, Posterior) else said
 
     def _plan(self) -> Adaptation:
         return self.adaptation if isinstance(self.adaptation, Adaptation) else OnVectors(self.adaptation)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from omnisky.adapt.score import Score
 from omnisky.evaluate.aion_drawn import (
@@ -69,7 +69,7 @@ class Table:
 
 def measure(ready: Ready, sizes: Sizes, count: Counting) -> Table:
     """Ask everything, of objects that nobody learnt from; minutes."""
-    validation, test = (_galaxies(ready, rows)[: sizes.asked // 2] for rows in (ready.validation, ready.test))
+    validation, test = (ready.galaxies(rows)[: sizes.asked // 2] for rows in (ready.validation, ready.test))
     with count("redshifts"):
         redshifts, shown = _redshifts(ready, validation, test)
     few, others = ready.test[: sizes.drawn], validation[: max(sizes.drawn // 2, 2)]
@@ -80,15 +80,11 @@ def measure(ready: Ready, sizes: Sizes, count: Counting) -> Table:
     with count("images"):
         images = tuple(images_told(ready, way, *told, few, seen) for way, told in IMAGES.items())
     with count("probes"):
-        probed = probes(ready, ASKED, _galaxies(ready, ready.learnt), test, sizes.probed)
+        probed = probes(ready, ASKED, ready.galaxies(ready.learnt), test, sizes.probed)
     spectra = tuple(one for one in drawn if one is not None)
     known = ready.truth["redshift"][test[:SHOWN]]
     claims = tuple(judged(redshifts, spectra, images, probed))
     return Table(redshifts, shown, known, spectra, images, probed, claims, len(ready.learnt))
-
-
-def _galaxies(ready: Ready, rows: Integer[np.ndarray, " object"]) -> Integer[np.ndarray, " object"]:
-    return rows[ready.truth["is_star"][rows] == 0]
 
 
 def _redshifts(ready: Ready, validation: np.ndarray, test: np.ndarray) -> tuple[tuple[Told, ...], dict[str, Posterior]]:

@@ -85,6 +85,10 @@ class Ready:
             learnt=rows[~away],
         )
 
+    def galaxies(self, rows: Integer[np.ndarray, " object"]) -> Integer[np.ndarray, " object"]:
+        """Those of these rows that are no stars."""
+        return rows[self.truth["is_star"][rows] == 0]
+
 
 def train_all(
     source: Source,

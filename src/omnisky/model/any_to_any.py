@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from omnisky.codec.catalog import FIRST_SENTINEL as FIRST_SENTINEL
 from omnisky.codec.catalog import LENGTH
 from omnisky.codec.catalog import SENTINELS as SENTINELS
+from omnisky.codec.field import FieldCodecConfig
+from omnisky.codec.image_network import ImageCodecConfig
 from omnisky.codec.modalities import DOMAINS, Domain
+from omnisky.codec.spectrum_network import SpectrumCodecConfig
 from omnisky.codec.tokens import LATER, Span, Tokens
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
 
@@ -255,7 +258,11 @@ def _turns(count: int) -> Float[Tensor, " frequency"]:
 
 
 _TURNS = 2.0
-_LEVELS = {"Image": (7, 5, 5, 5, 5), "ScalarField": (8, 5, 5, 5), "Spectrum": (2,) * 10}
+_LEVELS = {
+    "Image": ImageCodecConfig.quantizer_levels,
+    "ScalarField": FieldCodecConfig.levels,
+    "Spectrum": (2,) * SpectrumCodecConfig.embedding_dim,
+}
 """of the published quantisers; an id of any other kind of codec counts one number"""
 _SQUARES = {"tok_image": (24, 24), "tok_image_hsc": (24, 24), "tok_segmap": (12, 12)}
 
