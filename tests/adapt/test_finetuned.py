@@ -298,7 +298,7 @@ def test_scikit_learn_validates_and_searches_it():
     x = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
     kind = (x[:, 0] > 0).astype(int)
     found = cross_val_score(FineTunedModel(model(), Linear()), x, kind, cv=3)
-    assert found.shape == (3,) and found.min() > 0.5
+    assert found.shape == (3,) and found.mean() > 0.6
     search = GridSearchCV(FineTunedModel(model()), {"adaptation": [KNN(k=20), Linear()]}, cv=3).fit(x, kind)
     assert search.best_params_ == {"adaptation": Linear()}
 
@@ -364,7 +364,7 @@ def test_intervals_by_bins_hold_in_each_of_them(plan, tmp_path):
     assert held()[1] < 0.84
     with pytest.raises(BadValue, match="without bins"):
         held(by=column[rest])
-    fitted.calibrate(x[other], y[other], by=column[other], edges=(0.5,))
+    fitted.calibrate(x[other], y[other], by=column[other], edges=(0.5,), leaky=True)
     assert held(by=column[rest]) == pytest.approx([0.9, 0.9], abs=0.07)  # 3 σ of both samples
     with pytest.raises(BadValue, match="a number for each object"):
         held()

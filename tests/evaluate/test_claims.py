@@ -231,7 +231,7 @@ def _numbers(state):
 
 def test_the_same_objects_are_seen_with_more_and_more(given):
     pytest.importorskip("galsim")
-    found = fusion.fusion(given, replace(fusion.SKY, objects=40))
+    found = fusion.fusion(given, replace(fusion.SKY, objects=96))
     assert set(found.scores) == {"aion/fusion image", "aion/fusion spectrum"}
     assert [row[0] for row in found.grids[0].rows] == [
         "photometry",
