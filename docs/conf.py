@@ -36,8 +36,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
-LATER = ("serving", "scaling-out", "claims", "speed")
-"""pages that are listed if they are there"""
 
 default_role = "code"
 autodoc_inherit_docstrings = False  # torch's words are torch's
@@ -95,11 +93,6 @@ def _escaped(line: str) -> str:
 
 def _plainly(app, what, name, found, options, lines: list[str]) -> None:
     lines[:] = [*as_rest("\n".join(lines)).splitlines(), ""]
-
-
-def _listed(app, page: str, source: list[str]) -> None:
-    missing = [name for name in LATER if not (HERE / f"{name}.md").exists()]
-    source[0] = re.sub("".join(f"|^{name}\n" for name in missing)[1:] or "(?!)", "", source[0], flags=re.MULTILINE)
 
 
 # --- the reference ------------------------------------------------------------------------------------------------
@@ -168,5 +161,4 @@ def _first(name: str) -> str:
 
 def setup(app) -> None:
     app.connect("autodoc-process-docstring", _plainly)
-    app.connect("source-read", _listed)
     write_reference()
