@@ -37,8 +37,9 @@ def reference() -> Path:
 
 
 def workers() -> dict[str, Worker]:
-    """Ours here, theirs in its own environment; both are this file."""
+    """Ours here, theirs in its own environment, and who draws weights for both; all are this file."""
     return {
+        "weights": Worker(Path(sys.executable), "benchmarks.codecs"),
         "ours": Worker(Path(sys.executable), "benchmarks.codecs"),
         "reference": Worker(reference(), "benchmarks.codecs"),
     }
@@ -64,7 +65,7 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
                 agree=SAME[precision],
                 ids=True,
                 precision=precision,
-                first=Job("ours", f"share_{kind}", {"objects": objects}),
+                first=Job("weights", f"share_{kind}", {"objects": objects}),
                 repeats=3,
             )
     objects = FLUXES // 100 if quick else FLUXES
@@ -78,7 +79,7 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
         agree=0.0,
         ids=True,
         precision="fp32",
-        first=Job("ours", "share_scalar", {"objects": objects}),
+        first=Job("weights", "share_scalar", {"objects": objects}),
         repeats=7,
     )
 
@@ -143,7 +144,7 @@ def _ours(folder: Path, kind: str, config: Any, codec: Any, seen: Any, precision
 
     keep_memory()
     network = config.build()
-    network.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True))
+    network.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True, mmap=True))
     built = codec(network=network.eval(), dtype=PRECISIONS[precision])
     return lambda: built.encode(seen)[built.name].values
 
@@ -254,7 +255,7 @@ def their_scalar(folder: Path, objects: int) -> Callable[[], Any]:
 def _theirs(folder: Path, kind: str, codec: Any, seen: Any) -> Callable[[], Any]:
     import torch
 
-    codec.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True))
+    codec.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True, mmap=True))
     codec.eval()
 
     @torch.no_grad()
