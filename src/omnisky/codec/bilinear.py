@@ -2,8 +2,8 @@
 
 3×3: Winograd's F(4×4, 3×3) (Lavin & Gray 2016, arXiv:1509.09308), 36 products for 16 pixels of the answer instead of
 144. Larger ones: Fourier's (Mathieu, Henaff & LeCun 2014, arXiv:1312.5851), three products a complex number; for 7×7,
-332 products for 64 pixels instead of 3,136. In float32 the answers differ from a plain convolution's by some 1e-6. There
-are no gradients.
+332 products for 64 pixels instead of 3,136. In float32 the answers differ from a plain convolution's by some 1e-6.
+There are no gradients.
 """
 
 from __future__ import annotations
@@ -77,9 +77,12 @@ def _winograd() -> Way:
     )
     kernel_24ths = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
     answer = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-    lines = [torch.tensor(m, dtype=torch.float64) for m in (pixels, kernel_24ths, answer)]
-    lines[1] /= 24
-    return Way(4, *(torch.kron(line, line).float() for line in lines))
+    return Way(4, _both_ways(pixels), _both_ways(kernel_24ths, 24), _both_ways(answer))
+
+
+def _both_ways(lines: tuple[tuple[int, ...], ...], divisor: int = 1) -> Tensor:
+    along = torch.tensor(lines, dtype=torch.float64) / divisor
+    return torch.kron(along, along).float()
 
 
 def _fourier(size: int, tile: int = 8) -> Way:
@@ -98,4 +101,4 @@ def _fourier(size: int, tile: int = 8) -> Way:
     pixels, kernel, answer = torch.cat([a + b, a, b]), torch.cat([c, d - c, c + d]), torch.cat([re + im, im, -re])
     alone = turns.sin().abs().amax((1, 2)) < 1e-9  # b = d = im = 0
     kept = torch.cat([torch.ones_like(alone), ~alone, ~alone])
-    return Way(tile, *(m[kept].float().contiguous() for m in (pixels, kernel)), answer[kept].T.float().contiguous())
+    return Way(tile, pixels[kept].float(), kernel[kept].float(), answer[kept].T.float().contiguous())
