@@ -2,6 +2,7 @@
 
 import resource
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import ranks
@@ -15,6 +16,7 @@ from omnisky.model import activation
 from omnisky.model.masked import gated
 from omnisky.model.transformer import CoreConfig
 from omnisky.recipes import RECIPES, recipe
+from omnisky.recipes.sizes import HEADINGS, markdown, rows
 from omnisky.train.devices import Place
 from omnisky.train.plan import plan
 from omnisky.train.sharding import cut_up, outline
@@ -137,6 +139,12 @@ def test_every_recipe_can_be_planned(name):
 def test_a_plan_that_cannot_be(given):
     with pytest.raises(BadValue):
         plan(recipe("aion-base"), **given)
+
+
+def test_the_table_of_sizes_is_the_plans():
+    """docs/sizes.md, and `omnisky plan` alone."""
+    assert (Path(__file__).parents[2] / "docs" / "sizes.md").read_text(encoding="utf-8") == markdown()
+    assert [row[0] for row in rows()] == list(RECIPES) and all(len(row) == len(HEADINGS) for row in rows())
 
 
 def test_the_command_prints_what_the_plan_says(capsys):
