@@ -90,7 +90,7 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
 def _flops(kind: str) -> float:
     """Of all products and plain convolutions of the encoder for one object, counted by torch on its outline.
 
-    Ours in float32 has fewer products (Winograd's), and may so be above the roof.
+    Ours in float32 has fewer products (codec/bilinear.py), and may so be above the roof.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -101,7 +101,7 @@ def _flops(kind: str) -> float:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         if kind == "spectrum":
             config = SpectrumCodecConfig()
-            config.build().latent(torch.empty(1, 2, config.length * config.stride))
+            config.build().encoder(torch.empty(1, config.length * config.stride, 2))
         else:
             image = ImageCodecConfig()
             x = torch.empty(1, image.multisurvey_projection_dims, image.side, image.side)
