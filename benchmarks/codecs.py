@@ -98,15 +98,14 @@ def _flops(kind: str) -> float:
     from omnisky.codec.image import ImageCodecConfig
     from omnisky.codec.spectrum import SpectrumCodecConfig
 
-    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+    network = (SpectrumCodecConfig() if kind == "spectrum" else ImageCodecConfig()).build()
+    config = network.config
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
         if kind == "spectrum":
-            config = SpectrumCodecConfig()
-            config.build().latent(torch.empty(1, 2, config.length * config.stride))
+            network.latent(torch.empty(1, 2, config.num_pixels))
         else:
-            image = ImageCodecConfig()
-            x = torch.empty(1, image.multisurvey_projection_dims, image.side, image.side)
-            network = image.build().model
-            for layer in (network.conv_in, *network.encoder_layers):
+            x = torch.empty(1, config.multisurvey_projection_dims, config.side, config.side)
+            for layer in (network.model.conv_in, *network.model.encoder_layers):
                 x = layer(x)
     return float(counter.get_total_flops())
 
