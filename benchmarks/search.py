@@ -2,8 +2,8 @@
 
 Exact search stands beside scikit-learn's brute force on the same unit vectors, whose Euclidean neighbours are the
 nearest by cosine: many questions at once are products, a single one is a walk through memory. The graph of `usearch`
-stands beside our own exact search, and tells its recall. Both sides answer with cosines, the same to rounding; those of
-a graph may be lower where it missed a neighbour.
+stands beside our own exact search, and tells its recall, which must be RECALL at least. Exact answers are compared by
+their cosines.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 OBJECTS, OF_GRAPH, QUICK, WIDTH, NEAREST = 500_000, 100_000, 20_000, 256, 10
 QUESTIONS = (64, 1)
-ROUNDED, MISSED = 1e-4, 0.02
-"""how far cosines may be apart: of exact search, and of a graph"""
+ROUNDED, RECALL = 1e-4, 0.95
+"""how far cosines of exact search may be apart; the least share of true neighbours that a graph finds"""
 
 
 def comparisons(quick: bool = False) -> Iterator[Comparison]:
@@ -54,7 +54,7 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
         unit="questions",
         work=QUESTIONS[0],
         target=None,
-        agree=MISSED,
+        agree=float("inf"),  # it may miss some: what share, is in the row
         repeats=5,
     )
 
@@ -74,24 +74,31 @@ def versions() -> dict[str, str]:
 
 @cache
 def embedding(n: int) -> Embedding:
-    """As models make them: a few strong directions, many weak ones."""
+    """A sky of objects."""
     import numpy as np
 
     from omnisky.embed import Embedding
 
-    draw = np.random.default_rng(0)
-    spread = (np.arange(1, WIDTH + 1) ** -0.5).astype(np.float32)
     unknown = np.full(n, np.nan)
-    vectors = draw.standard_normal((n, WIDTH), dtype=np.float32) * spread
-    return Embedding(vectors, np.arange(n).astype(str), unknown, unknown, "made up")
+    return Embedding(drawn(np.random.default_rng(0), n), np.arange(n).astype(str), unknown, unknown, "made up")
+
+
+def drawn(draw: np.random.Generator, n: int) -> np.ndarray:
+    """Vectors with a few strong directions and many weak ones."""
+    import numpy as np
+
+    spread = (np.arange(1, WIDTH + 1) ** -1.0).astype(np.float32)
+    return draw.standard_normal((n, WIDTH), dtype=np.float32) * spread
 
 
 def asked(n: int, questions: int) -> Embedding:
-    """Objects in between those of the index."""
+    """Other objects of the same sky, none of the index."""
     from dataclasses import replace
 
+    import numpy as np
+
     some = embedding(n).take(slice(0, questions))
-    return replace(some, vectors=(some.vectors + embedding(n).vectors[n - questions :]) / 2)
+    return replace(some, vectors=drawn(np.random.default_rng(1), questions))
 
 
 def exact(folder: Path, n: int, questions: int) -> Callable[[], np.ndarray]:
@@ -115,7 +122,10 @@ def graph(folder: Path, n: int, questions: int) -> Callable[[], np.ndarray]:
 
     true = Index(embedding(n), graph_from=None).like(question, NEAREST).rows
     found = index.like(question, NEAREST).rows
-    call.also = {"recall": np.mean([len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True)]) / NEAREST}
+    recall = np.mean([len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True)]) / NEAREST
+    if recall < RECALL:
+        raise RuntimeError(f"recall {recall:.3f}, not {RECALL}")
+    call.also = {"recall": float(recall)}
     return call
 
 
