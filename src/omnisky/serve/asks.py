@@ -230,6 +230,7 @@ class PredictAnswer(BaseModel):
 class Reads(BaseModel):
     part: str
     name: str
+    kind: str = Field(description="of the codec")
     bands: list[str] | None = None
 
 

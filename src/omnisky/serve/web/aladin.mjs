@@ -19,7 +19,7 @@ async function open() {
     if (from !== parent) return;
     for (const [made, rows] of [[all, data.all], [near, data.near], [asked, data.asked]]) {
       if (!rows) continue;
-      made.clear?.() ?? made.removeAll?.();
+      made.removeAll();
       made.addSources(rows.map(source));
     }
     if (data.asked?.length) {
@@ -28,7 +28,7 @@ async function open() {
     }
   });
   said.textContent = "";
-  parent.postMessage("open", "*");
+  parent.postMessage("open", location.origin);
 }
 
 open().catch((error) => { said.textContent = `Aladin Lite does not start here: ${error?.message ?? error}`; });

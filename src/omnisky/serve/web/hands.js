@@ -6,7 +6,7 @@ import { theme } from "./colours.js";
 import { searching } from "./find.js";
 import { $, keep, now, remember, SIMILARITY, state, toast, ways } from "./page.js";
 import { repaint } from "./paint.js";
-import { upload } from "./upload.js";
+import { look, upload } from "./upload.js";
 
 export function select(rows) {
   state.selected = rows;
@@ -32,6 +32,7 @@ function lighter() {
   now.filters.apply();
   repaint();
   if (state.query !== null) card(state.query);
+  else if (state.landed) look(state.landed.file);
 }
 
 const KEYS = {

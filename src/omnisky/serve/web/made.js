@@ -26,10 +26,12 @@ export async function madeViews(place, server, sky, row, upload = null) {
   if (!tellers.length || !body || whose !== mine) return;
   const seen = upload ? {} : await known(sky, row);
   if (whose !== mine) return;
+  const found = offers(tellers, seen, upload !== null);
+  if (!found.length) return;
   place.hidden = false;
   place.innerHTML = `<h3>Told by a model <em class="generated">generated</em></h3><div class="chips"></div><div class="views" role="status"></div>`;
   const views = place.querySelector(".views");
-  for (const offer of offers(tellers, seen, upload !== null)) {
+  for (const offer of found) {
     const chip = place.querySelector(".chips").appendChild(element("button", { textContent: offer.label, title: offer.title }));
     chip.setAttribute("aria-pressed", "false");
     const act = () => {
@@ -49,29 +51,35 @@ async function known(sky, row) {
 }
 
 function offers(models, seen, upload) {
-  const found = [];
-  for (const model of models) {
-    const about = (what) => ({ key: `${model.id}|${what}`, model: model.id, title: `asked of ${model.id}` });
-    const goesOn = model.kind.endsWith("Autoregressive");
-    const inputs = (test) => model.reads.filter((codec) => codec.part === test).map((codec) => codec.name);
-    if (model.can.includes("posterior")) {
-      const from = [["all that was measured", []], ...["image", "spectrum"].map((part) => [`the ${part} alone`, inputs(part)]).filter(([, names]) => names.length)];
-      found.push({ ...about("z"), label: "redshift", ask: (ask) => sharpening(from, model.id, ask), show: (told) => posteriorBox(told, seen.z) });
-    }
-    if (!model.can.includes("generate")) continue;
-    for (const codec of model.reads.filter((one) => isImage(one) || isSpectrum(one))) {
-      if (goesOn && !isImage(codec)) continue;
-      const words = goesOn ? { keep: CENTRE } : WAY;
-      const show = (told) => (isImage(codec) ? imageBox(told, seen) : linesBox(told, seen));
-      const own = isImage(codec) ? seen.picture : seen.lines;
-      if (!upload && !own && goesOn) continue;
-      const label = goesOn ? "finished from its centre" : TITLES[codec.name] ?? codec.name;
-      found.push({ ...about(codec.name), label, how: goesOn ? `from its central ${CENTRE} tokens` : `mean of ${WAY.draws} draws from all else that was measured`,
-        ask: async (ask) => (await ask({ model: model.id, target: codec.name, ...words }, "generate")).data, show });
-    }
-  }
+  const found = models.flatMap((model) => (model.kind.endsWith("Autoregressive") ? continued(model, seen, upload) : filledIn(model, seen)));
   const twice = new Set(found.map((one) => one.label).filter((label, i, all) => all.indexOf(label) !== i));
   return found.map((one) => (twice.has(one.label) ? { ...one, label: `${one.label} · ${one.model}` } : one));
+}
+
+const ofModel = (model, what) => ({ key: `${model.id}|${what}`, model: model.id, title: `asked of ${model.id}` });
+
+// An AstroPT, of images whose bands it reads: it goes on from the middle.
+function continued(model, seen, upload) {
+  const known = seen.picture ? seen.sky.about.picture.planes.map((plane) => plane.band) : [];
+  const reads = (codec) => isImage(codec) && codec.kind.endsWith("Patches") && (upload || codec.bands?.every((band) => known.includes(band)));
+  return model.reads.filter(reads).map((codec) => ({ ...ofModel(model, codec.name), label: "finished from its centre", how: `from its central ${CENTRE} patches`,
+    ask: async (ask) => (await ask({ model: model.id, target: codec.name, keep: CENTRE }, "generate")).data, show: (told) => imageBox(told, seen) }));
+}
+
+// An AION, of anything but pictures that were made for eyes.
+function filledIn(model, seen) {
+  if (seen.sky?.about.picture?.display && !seen.lines) return [];
+  const found = [];
+  if (model.can.includes("posterior")) {
+    const alone = ["image", "spectrum"].map((part) => [`the ${part} alone`, model.reads.filter((codec) => codec.part === part).map((codec) => codec.name)]);
+    const from = [["all that was measured", []], ...alone.filter(([, names]) => names.length)];
+    found.push({ ...ofModel(model, "z"), label: "redshift", ask: (ask) => sharpening(from, model.id, ask), show: (told) => posteriorBox(told, seen.z) });
+  }
+  for (const codec of model.can.includes("generate") ? model.reads.filter((one) => isImage(one) || isSpectrum(one)) : []) {
+    found.push({ ...ofModel(model, codec.name), label: TITLES[codec.name] ?? codec.name, how: `mean of ${WAY.draws} draws from all else that was measured`,
+      ask: async (ask) => (await ask({ model: model.id, target: codec.name, ...WAY }, "generate")).data, show: (told) => (isImage(codec) ? imageBox : linesBox)(told, seen) });
+  }
+  return found;
 }
 
 async function answered(views, offer, ask) {
@@ -84,13 +92,14 @@ async function answered(views, offer, ask) {
   tick();
   views.replaceChildren(wait);
   try {
-    if (!answers.has(offer.key)) answers.set(offer.key, await offer.ask(ask));
-    if (mine !== going) return;
+    const told = answers.get(offer.key) ?? (await offer.ask(ask));
+    if (mine.signal.aborted) return;
+    answers.set(offer.key, told);
     const box = element("figure", { className: "made" });
-    box.append(offer.show(answers.get(offer.key)), element("figcaption", { textContent: `generated by ${offer.model}, not measured${offer.how ? `; ${offer.how}` : ""}` }));
+    box.append(offer.show(told), element("figcaption", { textContent: `generated by ${offer.model}, not measured${offer.how ? `; ${offer.how}` : ""}` }));
     views.replaceChildren(box);
   } catch (error) {
-    if (mine === going && error.name !== "AbortError") views.replaceChildren(element("p", { className: "error", textContent: error.message }));
+    if (!mine.signal.aborted) views.replaceChildren(element("p", { className: "error", textContent: error.message }));
   } finally {
     clearInterval(clock);
   }
@@ -103,7 +112,7 @@ async function sharpening(ways, model, ask) {
     try {
       found.push({ from, ...(await ask({ model, name: "z", ...(inputs.length ? { inputs: JSON.stringify(inputs) } : {}) }, "posterior")) });
     } catch (error) {
-      if (!inputs.length) throw error; // a part that was not measured cannot be asked alone
+      if (!inputs.length || error.name === "AbortError") throw error; // a part that was not measured cannot be asked alone
     }
   }
   return found;

@@ -95,7 +95,7 @@ export class AllSky {
     const placed = (rows) => rows.filter((row) => Number.isFinite(this.ra[row])).map(one);
     const told = { near: placed(this.rings), asked: this.query === null ? [] : placed([this.query]), fov: FIELD_DEG };
     if (most) told.all = placed([...this.known].filter((_, i) => i % Math.ceil(this.known.length / most) === 0));
-    this.outside.contentWindow?.postMessage(told, "*");
+    this.outside.contentWindow?.postMessage(told, location.origin);
   }
 
   draw() {

@@ -14,7 +14,7 @@ export async function upload(file) {
     const found = await now.server.embed(now.sky, file);
     const [by] = [found.side];
     state.way = ways().find((way) => way === `${by}~${by}`);
-    Object.assign(state, { query: null, landed: found, plus: [], minus: [], wall: 12 });
+    Object.assign(state, { query: null, landed: { ...found, file }, plus: [], minus: [], wall: 12 });
     now.turn++;
     await now.sky.ids();
     $("#empty").hidden = true;
@@ -22,15 +22,20 @@ export async function upload(file) {
     $("#name").textContent = file.name;
     $("#place").textContent = `an upload, read as ${by}; where its look-alikes are is where it lies on the map`;
     for (const name of ["#picture", "#spectrum", "#facts"]) $(name).replaceChildren();
-    const mine = now.turn;
-    now.server.look(file).then((seen) => { if (mine === now.turn) draw(seen, file.name); });
-    madeViews($("#made"), now.server, now.sky, null, file);
+    look(file);
     await compare();
     land();
     toast("");
   } catch (error) {
     toast(error.message);
   }
+}
+
+export async function look(file) {
+  const mine = now.turn;
+  madeViews($("#made"), now.server, now.sky, null, file);
+  const seen = await now.server.look(file);
+  if (mine === now.turn) draw(seen, file.name);
 }
 
 // What was read of it, as this sky's own are drawn.
