@@ -101,9 +101,9 @@ export function plotted(place, options, data, began = () => {}) {
 // `at` says at which redshift lines are marked, null: none; `scaled` are the fluxes that must be seen whole.
 export function overWavelengths({ unit, series, bands = [], scaled, at }) {
   const { accent, blue, axis } = paintbox();
-  const known = scaled.map((flux) => flux.filter((value) => value !== null).sort((a, b) => a - b));
-  const low = Math.min(0, ...known.map((flux) => flux[Math.floor(flux.length * 0.005)] ?? 0));
-  const top = Math.max(...known.map((flux) => flux[Math.ceil(flux.length * 0.999) - 1] ?? 1));
+  const known = scaled.map((flux) => flux.filter((value) => value !== null).sort((a, b) => a - b)).filter((flux) => flux.length);
+  const low = Math.min(0, ...known.map((flux) => flux[Math.floor(flux.length * 0.005)]));
+  const top = known.length ? Math.max(...known.map((flux) => flux[Math.ceil(flux.length * 0.999) - 1])) : 1;
   const pad = 0.1 * (top - low || 1);
   return {
     height: 210, padding: [46, 8, 0, 0],
