@@ -52,7 +52,7 @@ clean:
 
 # --- the environment: one stamp a set of extras, made again when the pins or the dependencies change ---
 
-EXTRAS_demo := plot,map,sample,mock
+EXTRAS_demo := plot,map,sample,mock,serve
 EXTRAS_test := dev,plot,map,sample,mock,serve,ann
 EXTRAS_bench := dev,serve,ann,hats
 EXTRAS_docs := docs,plot,map,sample,mock,serve
