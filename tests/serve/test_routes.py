@@ -351,9 +351,8 @@ def test_the_server_tells_what_it_has(house, http):
     assert told["limits"]["rows"] == 30 and told["indices"][0]["model"] == "clip" and told["heads"] == ["shape"]
     models = {one["id"]: one for one in http.get("/v1/models").json()["data"]}
     assert models["toy"]["can"] == ["embed", "generate"] and models["numbers"]["can"][-1] == "posterior"
-    assert models["toy"]["reads"] == [
-        {"part": "image", "name": "images", "kind": "SpiralPatches", "bands": list(small.BANDS)}
-    ]
+    codec = {"part": "image", "name": "images", "kind": "SpiralPatches", "bands": list(small.BANDS)}
+    assert models["toy"]["reads"] == [codec]
     http.post("/v1/embed", json={"model": "toy", "input": as_json(small.galaxies(2))})
     said = http.get("/metrics").text
     assert 'omnisky_requests_total{route="/v1/embed",status="200"}' in said

@@ -7,7 +7,7 @@ let [view, all, near, asked] = [null, null, null, null];
 async function open() {
   const A = (await import("./aladin/aladin.js")).default;
   await A.init;
-  view = A.aladin("#sky", { fov: 60, cooFrame: "ICRSd", showCooGrid: false, showShareControl: false, showContextMenu: false });
+  view = A.aladin("#sky", { fov: 60, cooFrame: "ICRSd", showCooGrid: false, showShareControl: false, showContextMenu: false, log: false });
   const layer = (name, color, sourceSize, shape) => {
     const made = A.catalog({ name, color, sourceSize, shape, onClick: "showPopup" });
     view.addCatalog(made);
