@@ -7,6 +7,7 @@ import pytest
 import torch
 from pairs import clip
 from pairs import sky as pair_sky
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.tree import DecisionTreeClassifier
 from small import galaxies, model
 
@@ -293,6 +294,15 @@ def test_any_estimator_of_scikit_learn_adapts_and_is_not_pickled(toy, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_scikit_learn_validates_and_searches_it():
+    x = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
+    kind = (x[:, 0] > 0).astype(int)
+    found = cross_val_score(FineTunedModel(model(), Linear()), x, kind, cv=3)
+    assert found.shape == (3,) and found.min() > 0.5
+    search = GridSearchCV(FineTunedModel(model()), {"adaptation": [KNN(k=20), Linear()]}, cv=3).fit(x, kind)
+    assert search.best_params_ == {"adaptation": Linear()}
+
+
 def test_a_killed_fine_tuning_goes_on_to_the_same_answers(toy, tmp_path):
     base, seen, kind, _ = toy
     plan = LoRA(steps=15, batch=8, patience=15)
@@ -316,6 +326,11 @@ def test_whom_it_learnt_from_is_known_again():
     seen.demand_apart(Rows.of(np.zeros((2, 3))))
     with pytest.raises(BadValue, match="5 were learnt from"):
         seen.demand_apart(Rows.of(galaxies(8)))
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    learnt = Seen.of(Rows.of(x[:5]))
+    learnt.demand_apart(Rows.of(x[5:]))
+    with pytest.raises(BadValue, match="of 4 objects 1 were learnt from"):
+        learnt.demand_apart(Rows.of(x[4:]))
 
 
 @pytest.mark.parametrize("plan", [Linear(), MixtureDensity(**SHORT)], ids=lambda plan: type(plan).__name__)

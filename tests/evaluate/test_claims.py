@@ -1,8 +1,10 @@
 """A claim holds by its numbers alone, what cannot be measured is said not to be, and nothing is measured twice."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ from omnisky.adapt.score import Score
 from omnisky.demo.claims import said, write_claims
 from omnisky.embed import Embedding
 from omnisky.errors import CorruptFile
-from omnisky.evaluate.claims import runs, sky, zoo
+from omnisky.evaluate.claims import fusion, runs, sky, zoo
 from omnisky.evaluate.claims.found import Claim, Grid, Inputs, Result, Task, Wanted, kept
 from omnisky.evaluate.claims.sources import CLAIMS
 from omnisky.evaluate.claims.table import TASKS, Row, Table, measure
 
+DOCS = Path(__file__).parents[2] / "docs"
 HOLDING = Claim(key="a", source="A paper", words="It | works", number="n", paper="1", data="toys")
 
 
@@ -115,6 +118,7 @@ def test_the_page_says_what_was_found(given, tmp_path):
     page = write_claims(table, tmp_path / "docs", "omnisky evaluate all").read_text()
     assert "2 claims: 1 hold, 0 do not, 1 are not measured" in page
     assert "| A paper | It \\| works | n | 0.50 ± 0.10 | > 0 by 2 σ | holds | 1 | toys |" in page
+    assert "`omnisky evaluate all --data DATA --only toy`" in page
     assert "A title." in page and "(claims-learning-curves.png)" in page
     assert (tmp_path / "docs" / "claims-learning-curves.png").stat().st_size > 1000
     states = json.loads((tmp_path / "docs" / "claims.json").read_text())
@@ -191,6 +195,49 @@ def test_what_aion_judged_itself_is_a_row_of_its_own(given):
     assert measure(given, only=("aion",)).rows[-1] == own  # from disk, too
     (given.runs / "aion" / "aion.json").write_text(json.dumps(state | {"claims": [claims[0] | {"holds": False}]}))
     assert measure(given, only=("aion",)).rows[-1].verdict == "does not hold"
+
+
+def test_a_run_that_is_gone_is_read_from_its_page_and_says_so(given, tmp_path):
+    """Each committed copy gives the rows that its page has; what a run left goes before."""
+    pages = replace(given, measured=DOCS / "measured")
+    table = measure(pages, only=("scaling", "astroclip", "aion"))
+    rows = {row.claim.key: row for row in table.rows}
+    assert not [key for key in rows if key.startswith(("astropt/loss", "astroclip/kept")) and rows[key].found is None]
+    assert rows["astroclip/kept"].found == Score(-0.051, 0.013)
+    assert "docs/astroclip.md as of 20" in rows["astroclip/kept"].note
+    assert sum(row.claim.source == "AION" for row in table.rows) == 14
+    page = write_claims(table, tmp_path / "docs", "omnisky evaluate all").read_text()
+    assert page.count("not measured again: docs/aion.md as of") == 15
+    assert measure(pages, only=("scaling", "astroclip", "aion")).rows == table.rows  # from disk, too
+    runs_with(given.runs, [0.4, 0.3, 0.2], [0.5, 0.6, 0.7])
+    assert measure(pages, only=("scaling",)).results["scaling"].note == ""
+
+
+def test_copies_say_what_their_pages_say():
+    """No number was typed: each stands in a table of the page."""
+    for name in ("scaling", "astroclip", "aion"):
+        told = json.loads((DOCS / "measured" / f"{name}.json").read_text())
+        cells = (DOCS.parent / told["page"]).read_text().replace(",", "").replace("±", " ").replace("|", " ").split()
+        written = {float(word) for word in cells if re.fullmatch(r"-?\d+(\.\d+)?", word)}
+        numbers = [one for one in _numbers(told["state"]) if not isinstance(one, bool)]
+        assert len(numbers) > 10 and not [one for one in numbers if one not in written]
+
+
+def _numbers(state):
+    if isinstance(state, dict | list):
+        return [one for part in (state.values() if isinstance(state, dict) else state) for one in _numbers(part)]
+    return [] if isinstance(state, str) else [state]
+
+
+def test_the_same_objects_are_seen_with_more_and_more(given):
+    pytest.importorskip("galsim")
+    found = fusion.fusion(given, replace(fusion.SKY, objects=40))
+    assert set(found.scores) == {"aion/fusion image", "aion/fusion spectrum"}
+    assert [row[0] for row in found.grids[0].rows] == [
+        "photometry",
+        "photometry + image",
+        "photometry + image + spectrum",
+    ]
 
 
 def test_labels_saved_are_read_off_the_curves():

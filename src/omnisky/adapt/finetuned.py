@@ -35,6 +35,7 @@ from omnisky.adapt.learn import Watch
 from omnisky.adapt.neural import grid
 from omnisky.adapt.rows import Rows, Seen
 from omnisky.adapt.score import Score, accuracy, r2
+from omnisky.embed.vectors import reader
 from omnisky.errors import BadValue, ConfigError, CorruptFile, ProvenanceError
 from omnisky.generate.posterior import Posterior
 from omnisky.model import store
@@ -128,7 +129,7 @@ class FineTunedModel(BaseEstimator):
         """Accuracy of classes, R² of numbers, with its error.
 
         Raises BadValue where one of these objects was learnt from, or lies in a cell of sky (0.9°) with one that was;
-        `leaky` allows it. Arrays and tokens carry no ids: of them nothing can be told.
+        `leaky` allows it. Rows of an array are the same object where all numbers are; of tokens nothing can be told.
         """
         rows, labels = self._apart(x, y, leaky)
         said = self.predict(rows)
@@ -329,10 +330,10 @@ class FineTunedModel(BaseEstimator):
 
     def _model(self) -> Any:
         if isinstance(self.base, nn.Module):
-            return self.base
+            return reader(self.base)
         name, loaded = getattr(self, "_loaded", (None, None))
         if loaded is None or name != self.base:
-            loaded = store.load(self.base)
+            loaded = reader(store.load(self.base))
             self._loaded = (self.base, loaded)
         return loaded
 

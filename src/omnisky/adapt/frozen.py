@@ -148,6 +148,9 @@ def read_states(model: nn.Module, tokens: Tokens, blocks: int | None) -> Read:
     """States of every token, and which of them are there, of every model of the package."""
     if isinstance(model, Pairs):
         return model.tower(tokens).read(tokens)
+    if not hasattr(model, "states"):
+        hint = "KNN, Linear or MLP read one vector an object"
+        raise BadValue("no tokens to read", saw=type(model).__name__, want="a model of tokens", hint=hint)
     states = model.states(tokens, blocks=blocks)
     ends, junction = getattr(model, "ends", None), getattr(model, "junction", None)
     if isinstance(ends, Ends):

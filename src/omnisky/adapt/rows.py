@@ -146,34 +146,41 @@ class Seen:
     """Whom a model has learnt from: enough to know them again, not enough to name them."""
 
     ids: Int64[np.ndarray, " object"]
-    """hashes of object ids, sorted"""
+    """hashes of object ids, or of the rows of an array, sorted"""
     cells: Int64[np.ndarray, " cell"]
     """HEALPix cells of order `SPLIT_DEPTH`, sorted"""
 
     @classmethod
     def of(cls, rows: Rows) -> Seen:
+        ids = np.unique(_ids(rows))
         if rows.places is None:
-            return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
+            return cls(ids, np.zeros(0, np.int64))
         found = np.unique(cells(rows.places.take(slice(None))))
-        return cls(np.unique(_hashes(rows.places.object_id)), found[found >= 0].astype(np.int64))
+        return cls(ids, found[found >= 0].astype(np.int64))
 
     def __or__(self, more: Seen) -> Seen:
         return Seen(np.union1d(self.ids, more.ids), np.union1d(self.cells, more.cells))
 
     def demand_apart(self, rows: Rows) -> None:
         """Raises BadValue where one of these was learnt from, or lies in a cell of sky with one that was."""
-        if rows.places is None:
-            return
-        same = int(np.isin(_hashes(rows.places.object_id), self.ids).sum())
-        near = int(np.isin(cells(rows.places.take(slice(None))), self.cells).sum())
+        same, near = int(np.isin(_ids(rows), self.ids).sum()), 0
+        if rows.places is not None:
+            near = int(np.isin(cells(rows.places.take(slice(None))), self.cells).sum())
         if same or near:
             saw = f"of {len(rows)} objects {same} were learnt from, {near} lie in a cell of sky with one that was"
             hint = "split with observe.sky.splits before fitting, or leaky=True"
             raise BadValue("fit and test are not apart", saw=saw, want="none", hint=hint)
 
 
-def _hashes(ids: np.ndarray) -> Int64[np.ndarray, " object"]:
-    digests = (blake2b(str(one).encode(), digest_size=8).digest() for one in ids.tolist())
+def _ids(rows: Rows) -> Int64[np.ndarray, " object"]:
+    """A hash of each object's id; of arrays, which carry none, of its numbers; tokens of two objects may be equal."""
+    if rows.places is not None:
+        named = (str(one).encode() for one in rows.places.object_id.tolist())
+    elif isinstance(rows.held, np.ndarray):
+        named = (one.tobytes() for one in rows.held)
+    else:
+        return np.zeros(0, np.int64)
+    digests = (blake2b(one, digest_size=8).digest() for one in named)
     return np.asarray([int.from_bytes(one, "big", signed=True) for one in digests], dtype=np.int64)
 
 

@@ -28,6 +28,10 @@ class Score:
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.error:.3f}"
 
+    def item(self) -> float:
+        """The number alone, by the name under which scikit-learn's cross-validation asks for it."""
+        return self.value
+
 
 def bootstrap(measure: Callable[..., float], *columns: np.ndarray, draws: int = 500, seed: int = 0) -> Score:
     """`measure(*columns)`, its error from `draws` resamplings of rows (Efron 1979, Ann. Statist. 7, 1).

@@ -10,12 +10,14 @@ def everything(
     data: Path | None = None,
     runs: Path = Path("runs"),
     out: Path = Path("docs"),
+    measured: Path | None = None,
     only: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
     """Measure every claim of the papers that can be measured in minutes, and write the table: claims.md.
 
-    What takes hours is read from what `omnisky evaluate scaling` and `omnisky evaluate astroclip` left in --runs.
+    What takes longer is read from what `omnisky evaluate scaling`, `astroclip`, `aion` and `photoz` left in --runs;
+    where that is gone, from --measured, and the table says so.
     Results are kept in RUNS/claims: called again, only what changed is measured.
 
     Parameters
@@ -26,6 +28,8 @@ def everything(
         Where other commands left their runs, and where results are kept.
     out
         The folder of claims.md, claims.json and the figures.
+    measured
+        A folder of what dev/measured.py copied from the documentation: OUT/measured, if there is one.
     only
         Names of tasks to run; the others' claims are shown as not measured.
     json
@@ -46,10 +50,10 @@ def everything(
         raise BadValue("--only", saw=only, want=names)
     if data is not None and not data.is_dir():
         raise ObservationError("nothing there", saw=data, want="a folder of data sets")
-    table = measure(Inputs(data, runs, runs / "claims", counting_bar), only=only)
-    told = (
-        f"omnisky evaluate all{'' if data is None else f' --data {data}'}{''.join(f' --only {name}' for name in only)}"
-    )
+    if measured is not None and not measured.is_dir():
+        raise ObservationError("nothing there", saw=measured, want="a folder of scaling.json, astroclip.json …")
+    table = measure(Inputs(data, runs, runs / "claims", counting_bar, measured or out / "measured"), only=only)
+    told = f"omnisky evaluate all{'' if data is None else ' --data DATA'}{''.join(f' --only {name}' for name in only)}"
     page = write_claims(table, out, told)
     if json:
         print(dumps([row.state() for row in table.rows], ensure_ascii=False))

@@ -42,6 +42,7 @@ def _page(table: Table, figures: Mapping[str, tuple[Path, str]], command: str) -
     lines += _markdown(headers, [_row(row) for row in table.rows])
     for name, result in table.results.items():
         lines += [f"## {name.replace('-', ' ')}", ""] if result.grids else []
+        lines += [f"{result.note[0].upper()}{result.note[1:]}.", ""] if result.grids and result.note else []
         for grid in result.grids:
             lines += [grid.title + ".", "", *_markdown(grid.headers, grid.rows)]
         for key, (file, shown) in figures.items():
@@ -53,8 +54,13 @@ def _row(row: Row) -> tuple[str, ...]:
     claim = row.claim
     return (
         *(claim.source, claim.words, claim.number, "–" if row.found is None else said(row), row.wanted),
-        *(MARKS[row.verdict], claim.paper, claim.data, f"`{claim.command}`" if claim.command else "–"),
+        *(MARKS[row.verdict], claim.paper, claim.data, _made_by(row)),
     )
+
+
+def _made_by(row: Row) -> str:
+    command = f"`{row.command}`" if row.command else "–"
+    return f"{command} ({row.note})" if row.note else command
 
 
 def said(row: Row) -> str:

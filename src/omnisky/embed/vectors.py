@@ -21,6 +21,7 @@ from omnisky.codec.tokens import encode_all
 from omnisky.embed import fits
 from omnisky.errors import BadValue, CorruptFile, ProvenanceError
 from omnisky.model import store
+from omnisky.model.distill import Distill
 from omnisky.observe.hats import Hats
 from omnisky.observe.loader import Source, of_parts, turned
 from omnisky.observe.types import Image, Observation
@@ -110,6 +111,7 @@ class Embedder:
     def __init__(
         self, model: nn.Module, *, part: str | None = None, blocks: int | None = None, precision: str = "fp32"
     ) -> None:
+        model = reader(model)
         self.signature = signature(model, blocks, precision)
         self.part, self.place = part, here(precision)
         self._layer = model.centre if blocks is None else blocks
@@ -283,6 +285,18 @@ def _draft(file: Path) -> Path:
 
 def _rows_of(answer: np.ndarray) -> np.ndarray:
     return answer.reshape(-1, *answer.shape[2:])
+
+
+def reader(model: nn.Module) -> nn.Module:
+    """The network that makes a model's vectors: of a DINOv2 pre-training its teacher's vision, else the model itself.
+
+    Raises BadValue for one that makes none: a supervised yardstick, a codec.
+    """
+    if isinstance(model, Distill):
+        return model.encoder()
+    if not hasattr(model, "vectors"):
+        raise BadValue("no embeddings", saw=type(model).__name__, want="a model that makes a vector of each object")
+    return model
 
 
 def signature(model: nn.Module, blocks: int | None = None, precision: str = "fp32") -> str:

@@ -15,6 +15,7 @@ from omnisky.adapt.score import Score
 from omnisky.errors import CorruptFile
 from omnisky.storage import atomic
 
+ALL = "omnisky evaluate all --data DATA"
 Counting = Callable[[str], AbstractContextManager[Any]]
 """the name of a job → a block in which (done, in all) is watched, as `watch.counting_bar`"""
 
@@ -50,7 +51,7 @@ class Claim:
     data: str
     """what we measure it on"""
     wanted: Wanted = field(default_factory=Wanted)
-    command: str = "omnisky evaluate all --data DATA"
+    command: str = ALL
     """what makes the number"""
 
 
@@ -84,6 +85,8 @@ class Result:
     """what figures are drawn from: lists of numbers and words"""
     stated: tuple[Stated, ...] = ()
     """rows of their own"""
+    note: str = ""
+    """when and where it was measured, if that was not here and now"""
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Result:
@@ -91,7 +94,7 @@ class Result:
         grids = (Grid(g["title"], tuple(g["headers"]), tuple(map(tuple, g["rows"]))) for g in state["grids"])
         stated = (Stated(**one | {"found": Score(**one["found"])}) for one in state["stated"])
         scores = {key: Score(**score) for key, score in state["scores"].items()}
-        return cls(scores, tuple(grids), state["drawn"], tuple(stated))
+        return cls(scores, tuple(grids), state["drawn"], tuple(stated), state["note"])
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Inputs:
     work: Path
     """for results, embeddings and small networks"""
     count: Counting = nullcontext
+    measured: Path | None = None
+    """what `dev/measured.py` copied from pages of the documentation, for where the runs behind them are gone"""
 
     def folder(self, name: str) -> Path:
         """A set of real data."""
@@ -150,6 +155,7 @@ def _signature(task: Task, given: Inputs) -> str:
 
     files = [one for name in task.needs for one in sorted(given.folder(name).iterdir()) if one.is_file()]
     files += [one for pattern in task.reads for one in sorted(given.runs.glob(pattern))]
+    files += [] if given.measured is None else sorted(given.measured.glob(f"{task.name}.json"))
     module = inspect.getmodule(task.make)
     told = [inspect.getsource(module) if module is not None else "", *map(_stamp, files)]
     told += [store.signature(store.load(name)) for name in task.models]

@@ -1,24 +1,22 @@
-"""What other commands found, hours of work each: read from the JSON they left, never made again here."""
+"""What other commands found, hours of work each: read from what they left, never made again here.
+
+Where a run is gone, its page in the documentation is not: `dev/measured.py` copies the tables there into one JSON file
+each, with the page, the command, the commit and its date, and rows read from these say so.
+"""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from omnisky.adapt.protocol import astroclip_few_shot
-from omnisky.adapt.score import Score, r2, r2_gain
-from omnisky.embed import Embedding
-from omnisky.errors import CorruptFile, ProvenanceError
+from omnisky.adapt.score import Score
+from omnisky.errors import CorruptFile
 from omnisky.evaluate.claims.found import Grid, Inputs, Result, Stated, Task
-from omnisky.evaluate.pairs import PROPERTIES
-from omnisky.observe.shards import Shards
-from omnisky.observe.sky import held_out
-from omnisky.recipes.astroclip import HELD_OUT
 
 FROM_ASTROCLIP = {
     "astroclip/raised": "Alignment raises the image's zero-shot redshift R²",
@@ -32,10 +30,14 @@ FROM_ASTROCLIP = {
 
 def scaling(given: Inputs) -> Result:
     """Of `omnisky evaluate scaling`: does the loss fall with size, and the probe follow the loss?"""
-    files = sorted((given.runs / "scaling").glob("*/point.json"))
-    points = sorted((_state(file) for file in files), key=lambda one: one["parameters"])
-    if len(points) < 3:
-        return Result()
+    points = [_state(file) for file in sorted((given.runs / "scaling").glob("*/point.json"))]
+    return (
+        _of_points(points) if len(points) > 2 else _copied(given, "scaling", lambda state: _of_points(state["points"]))
+    )
+
+
+def _of_points(points: Sequence[Mapping[str, Any]]) -> Result:
+    points = sorted(points, key=lambda one: one["parameters"])
     loss = np.array([one["held_out"][-1] for one in points])
     value, error = (np.array([one[key] for one in points]) for key in ("accuracy", "error"))
     draw = np.random.default_rng(0)
@@ -57,9 +59,10 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def astroclip(given: Inputs) -> Result:
     """Of `omnisky evaluate astroclip --json > runs/astroclip.json`."""
     file = given.runs / "astroclip.json"
-    if not file.exists():
-        return Result()
-    state = _state(file)
+    return _of_pairs(_state(file)) if file.exists() else _copied(given, "astroclip", _of_pairs)
+
+
+def _of_pairs(state: Mapping[str, Any]) -> Result:
     found = {one["claim"]: Score(*one["found"]) for one in state["claims"]}
     scores = {key: found[words] for key, words in FROM_ASTROCLIP.items() if words in found}
     rows = tuple((name, *(str(Score(*pair)) for pair in each.values())) for name, each in state["r2"].items())
@@ -71,9 +74,10 @@ def astroclip(given: Inputs) -> Result:
 def aion(given: Inputs) -> Result:
     """Of `omnisky evaluate aion`: the claims that it judged itself, and how much narrower posteriors become."""
     file = given.runs / "aion" / "aion.json"
-    if not file.exists():
-        return Result()
-    state = _state(file)
+    return _of_any_to_any(_state(file)) if file.exists() else _copied(given, "aion", _of_any_to_any)
+
+
+def _of_any_to_any(state: Mapping[str, Any]) -> Result:
     stated = (Stated(one["claim"], Score(*one["found"]), one["wanted"], one["holds"]) for one in state["claims"])
     widths = [Score(*one["width"]) for one in state["redshifts"]]
     scores = {}
@@ -85,35 +89,36 @@ def aion(given: Inputs) -> Result:
     return Result(scores, stated=tuple(stated))
 
 
-def fusion(given: Inputs) -> Result:
-    """Properties of the same mock galaxies from magnitudes, and with image and spectrum beside them, as vectors."""
-    folder = given.runs / "astroclip"
-    files = [folder / f"{part}-aligned.parquet" for part in ("image", "spectrum")]
-    if not (all(file.exists() for file in files) and (folder / "sky" / "manifest.json").exists()):
+def photoz(given: Inputs) -> Result:
+    """Of `omnisky evaluate photoz CATALOGUE --json > runs/photoz.json`: posteriors beside trees, on real magnitudes."""
+    file = given.runs / "photoz.json"
+    return _of_posteriors(_state(file)) if file.exists() else _copied(given, "photoz", _of_posteriors)
+
+
+def _of_posteriors(state: Mapping[str, Any]) -> Result:
+    told = state["aion-photoz"]
+    methods = {name: one for name, one in state.items() if isinstance(one, dict)}
+    rows = tuple(
+        (name, *(f"{one[key][0]:.4f} ± {one[key][1]:.4f}" for key in ("sigma_nmad", "outliers", "bias", "crps")))
+        for name, one in methods.items()
+    )
+    held = ", ".join(f"{share} intervals hold {Score(*told['covered'][share])}" for share in ("68%", "95%"))
+    title = (
+        f"Redshifts of {told['objects']:,} galaxies of SDSS DR14 in other cells of sky than the {state['learnt']:,} "
+        f"learnt, from magnitudes; the model's {held}"
+    )
+    headers = ("by", "σ_NMAD", "outliers > 0.05", "bias", "CRPS (of a number: mean error)")
+    return Result({"aion/photo-z": Score(*state["ahead_nmad"])}, (Grid(title, headers, rows),))
+
+
+def _copied(given: Inputs, name: str, read: Callable[[Mapping[str, Any]], Result]) -> Result:
+    """The same from a page's copy, and where that is from; nothing where there is none."""
+    file = None if given.measured is None else given.measured / f"{name}.json"
+    if file is None or not file.exists():
         return Result()
-    seen = Shards(folder / "sky", parts=["scalars", "truth"]).take(slice(None))
-    test = held_out(seen, HELD_OUT)
-    truth = np.stack([seen["truth"][name] for name in PROPERTIES], axis=1)
-    flux = np.stack([seen["scalars"][f"FLUX_{band}"] for band in "GRZ"], axis=1)
-    mags = 22.5 - 2.5 * np.log10(np.maximum(flux, 1e-3))
-    x = np.column_stack([mags, mags[:, :-1] - mags[:, 1:]])
-    said, rows = [], []
-    for name, more in (
-        ("photometry", None),
-        ("photometry + image", files[0]),
-        ("photometry + image + spectrum", files[1]),
-    ):
-        if more is not None:
-            embedding = Embedding.load(more)
-            if not np.array_equal(embedding.object_id, seen.object_id):
-                raise ProvenanceError(f"{more} is of other objects than {folder / 'sky'}", hint="make both again")
-            x = np.column_stack([x, embedding.vectors])
-        said.append(astroclip_few_shot(x[~test], truth[~test], x[test]))
-        rows.append((name, *(str(r2(truth[test, i], said[-1][:, i])) for i in range(len(PROPERTIES)))))
-    gains = [r2_gain(truth[test, 0], b[:, 0], a[:, 0]) for a, b in itertools.pairwise(said)]
-    title = f"What is seen together: R² of {int(test.sum()):,} mock galaxies by a perceptron on vectors side by side"
-    grid = Grid(title, ("from", *PROPERTIES), tuple(rows))
-    return Result({"aion/fusion image": gains[0], "aion/fusion spectrum": gains[1]}, (grid,))
+    told = _state(file)
+    note = f"not measured again: {told['page']} as of {told['date']}, {told['commit']}"
+    return replace(read(told["state"]), note=note)
 
 
 def _state(file: Path) -> Any:
@@ -127,5 +132,5 @@ TASKS = (
     Task("scaling", scaling, reads=("scaling/*/point.json",)),
     Task("astroclip", astroclip, reads=("astroclip.json",)),
     Task("aion", aion, reads=("aion/aion.json",)),
-    Task("fusion", fusion, reads=("astroclip/*.parquet", "astroclip/sky/manifest.json")),
+    Task("photoz", photoz, reads=("photoz.json",)),
 )

@@ -26,6 +26,8 @@ SKY = MockSky(objects=800, population=Population(seed=23, faintest_r_mag=19.5, s
 """another seed than any model was trained on"""
 SIDE_PX, PATCH_PX = 96, 12
 """what the image tower of omnisky-clip reads"""
+AION, XP = "omnisky-aion", ("bp", "rp")
+CLIP_STARS, AION_STARS = "omnisky-clip, DESI spectra", "omnisky-aion, Gaia XP coefficients"
 
 
 def mock_sky(given: Inputs) -> Result:
@@ -74,23 +76,32 @@ def _concentration(image: Image) -> Float[np.ndarray, "object number"]:
 def _warm_stars(seen: Observation, test: Bool[np.ndarray, " object"]) -> Result:
     star = seen["truth"]["is_star"] > 0
     stars, away = seen.take(star), test[star]
-    truth = np.log10(stars["truth"]["teff_k"])
-    xp = np.concatenate([stars[name].values for name in ("bp", "rp")], axis=1)
-    xp = np.nan_to_num(xp / np.abs(xp[:, :1]).clip(1e-12))  # by the first coefficient: shapes, not brightness
     vectors = embed(store.load(CLIP), stars, part="spectrum", precision="bf16").vectors
-    rows, found = [], {}
-    for name, x in {"omnisky-clip, DESI spectra": vectors, "Gaia XP coefficients": xp}.items():
-        ridge = make_pipeline(StandardScaler(), RidgeCV(np.geomspace(0.1, 1e4, 11))).fit(x[~away], truth[~away])
-        trees = HistGradientBoostingRegressor(max_iter=100, min_samples_leaf=5, random_state=0).fit(
-            x[~away], truth[~away]
-        )
-        said = [ridge.predict(x[away]), trees.predict(x[away])]
+    grid, found = _temperatures("", stars, away, {CLIP_STARS: vectors})
+    bright = stars["bp"].there()  # Gaia tells no coefficients of the faint
+    stars, away = stars.take(bright), away[bright]
+    xp = np.concatenate([stars[name].values for name in XP], axis=1)
+    of_xp = Observation(stars.object_id, stars.ra, stars.dec, {name: stars[name] for name in XP})
+    x = {AION_STARS: embed(store.load(AION), of_xp).vectors, CLIP_STARS: vectors[bright]}
+    x["the coefficients themselves"] = xp / np.abs(xp[:, :1]).clip(1e-12)  # shapes, not brightness
+    grid_of_bright, found_of_bright = _temperatures(" with Gaia's XP coefficients", stars, away, x)
+    scores = {"aion/teff": found[CLIP_STARS], "aion/xp": found_of_bright[AION_STARS]}
+    return Result(scores, (grid, grid_of_bright))
+
+
+def _temperatures(
+    kind: str, stars: Observation, away: Bool[np.ndarray, " object"], vectors: dict[str, np.ndarray]
+) -> tuple[Grid, dict[str, score.Score]]:
+    """R² by ridge and by trees on each, of the stars that are `away`; ridge's counts."""
+    truth, rows, found = np.log10(stars["truth"]["teff_k"]), [], {}
+    for name, x in vectors.items():
+        ridge = make_pipeline(StandardScaler(), RidgeCV(np.geomspace(0.1, 1e4, 11)))
+        trees = HistGradientBoostingRegressor(max_iter=100, min_samples_leaf=5, random_state=0)
+        said = [way.fit(x[~away], truth[~away]).predict(x[away]) for way in (ridge, trees)]
         found[name] = score.r2(truth[away], said[0])
         rows.append((name, str(found[name]), str(score.r2(truth[away], said[1]))))
-    title = f"log temperature of {int(away.sum())} mock stars, {int((~away).sum())} learnt: R²"
-    return Result(
-        {"aion/teff": found["omnisky-clip, DESI spectra"]}, (Grid(title, ("from", "ridge", "trees"), tuple(rows)),)
-    )
+    title = f"log temperature of {int(away.sum())} mock stars{kind}, {int((~away).sum())} learnt: R²"
+    return Grid(title, ("from", "ridge", "trees"), tuple(rows)), found
 
 
 def _patches(seen: Observation, shown: int = 8) -> Result:
@@ -147,4 +158,4 @@ def small(seen: Observation, many: int) -> np.ndarray:
     return np.round(255 * centred(picture, SIDE_PX)[..., ::2, ::2]).astype(np.uint8)
 
 
-TASKS = (Task("mock-sky", mock_sky, models=(CLIP,)),)
+TASKS = (Task("mock-sky", mock_sky, models=(CLIP, AION)),)

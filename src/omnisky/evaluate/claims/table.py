@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnisky.adapt.score import Score
-from omnisky.evaluate.claims import photometry, runs, segments, sky, spectra, zoo
-from omnisky.evaluate.claims.found import Claim, Inputs, Result, Stated, Task, kept
+from omnisky.evaluate.claims import fusion, photometry, runs, segments, sky, spectra, zoo
+from omnisky.evaluate.claims.found import ALL, Claim, Inputs, Result, Stated, Task, kept
 from omnisky.evaluate.claims.sources import CLAIMS
 
-TASKS = (*runs.TASKS, *zoo.TASKS, *photometry.TASKS, *spectra.TASKS, *sky.TASKS, *segments.TASKS)
+TASKS = (*runs.TASKS, *zoo.TASKS, *photometry.TASKS, *spectra.TASKS, *sky.TASKS, *fusion.TASKS, *segments.TASKS)
 HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "not measured"
 
 
@@ -24,6 +24,10 @@ class Row:
     """None: not measured"""
     stated: Stated | None = None
     """how the command that measured it judges it, where it has a rule of its own"""
+    task: str = ""
+    """which found the number"""
+    note: str = ""
+    """when and where it was measured, if that was not here and now"""
 
     @property
     def wanted(self) -> str:
@@ -38,14 +42,18 @@ class Row:
         holds = self.claim.wanted.held(self.found) if self.stated is None else self.stated.holds
         return HOLDS if holds else FAILS
 
+    @property
+    def command(self) -> str:
+        """What makes the number, and no other."""
+        return f"{ALL} --only {self.task}" if self.task and self.claim.command == ALL else self.claim.command
+
     def state(self) -> dict[str, Any]:
         """For JSON."""
-        said = {
-            name: getattr(self.claim, name) for name in ("key", "source", "words", "number", "paper", "data", "command")
-        }
+        said = {name: getattr(self.claim, name) for name in ("key", "source", "words", "number", "paper", "data")}
         both = () if self.found is None else (self.found.value, self.found.error)
         found = [None if number != number else number for number in both] or None  # JSON knows no NaN
-        return said | {"wanted": self.wanted, "found": found, "verdict": self.verdict}
+        told = {"command": self.command, "wanted": self.wanted, "found": found, "verdict": self.verdict}
+        return said | told | {"note": self.note}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +87,18 @@ def measure(
             if watch is not None:
                 watch(task.name)
             results[task.name] = kept(task, given)
-    scores = {key: score for result in results.values() for key, score in result.scores.items()}
-    rows = [Row(claim, scores.get(claim.key)) for claim in claims]
-    rows += [_row(name, one) for name, result in results.items() for one in result.stated]
+    found = {key: name for name, result in results.items() for key in result.scores}
+    rows = [_row_of(claim, found.get(claim.key, ""), results) for claim in claims]
+    rows += [_row(name, one, result.note) for name, result in results.items() for one in result.stated]
     return Table(tuple(rows), results)
 
 
-def _row(task: str, one: Stated) -> Row:
+def _row_of(claim: Claim, task: str, results: Mapping[str, Result]) -> Row:
+    """With the number that `task` found; empty: none did."""
+    return Row(claim, results[task].scores[claim.key], None, task, results[task].note) if task else Row(claim, None)
+
+
+def _row(task: str, one: Stated, note: str) -> Row:
     """A row that is not among the sources' own."""
     told: dict[str, Any] = {
         "number": "as its command counts it",
@@ -93,4 +106,6 @@ def _row(task: str, one: Stated) -> Row:
         "data": "mock sky",
         "command": f"omnisky evaluate {task}",
     }
-    return Row(Claim(key=f"{task}/{one.words}", source=task.upper(), words=one.words, **told), one.found, one)
+    return Row(
+        Claim(key=f"{task}/{one.words}", source=task.upper(), words=one.words, **told), one.found, one, task, note
+    )
