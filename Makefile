@@ -18,7 +18,7 @@ help:  ## this list
 	@echo "make test      the tests, without the slow ones"
 	@echo "make test-all  all tests"
 	@echo "make check     ruff, mypy and the house rules"
-	@echo "make bench     speed against the reference implementations, as ratios"
+	@echo "make bench     speed against the reference implementations, as ratios: docs/speed.md"
 	@echo "make docs      the documentation as a site: build/docs/index.html"
 	@echo "make clean     remove caches and what demo wrote; .venv and runs/ stay"
 
@@ -37,9 +37,10 @@ check: .venv/.ready-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 
-bench: .venv/.ready-test
+bench: .venv/.ready-bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.scaling
+	@$(BIN)/python -m benchmarks --page docs/speed.md
 
 docs: .venv/.ready-docs
 	@$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
@@ -51,8 +52,9 @@ clean:
 
 # --- the environment: one stamp a set of extras, made again when the pins or the dependencies change ---
 
-EXTRAS_demo := plot,map,sample,mock
+EXTRAS_demo := plot,map,sample,mock,serve
 EXTRAS_test := dev,plot,map,sample,mock,serve,ann
+EXTRAS_bench := dev,serve,ann,hats
 EXTRAS_docs := docs,plot,map,sample,mock,serve
 
 .venv/.ready-%: pyproject.toml constraints.txt .venv/.ready-torch

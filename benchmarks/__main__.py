@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, views
+from benchmarks import aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, search, serving, views
 from benchmarks.harness import RESULTS, Comparison, Disagreement, Effort, run
-from benchmarks.page import QUIET, page, read
+from benchmarks.page import QUIET, page, read, roof
 
-GROUPS = (aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, views)
+GROUPS = (aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, search, serving, views)
 """each offers comparisons(quick), workers() and versions()"""
 
 
@@ -82,7 +82,7 @@ def _line(row: dict[str, Any]) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table("comparison")
-    for heading in ("ours", "theirs", "ratio [min–max]", "target", "of GFLOP/s", "own MB", "others"):
+    for heading in ("ours", "theirs", "ratio [min–max]", "target", "of the roof", "own MB", "others"):
         table.add_column(heading, justify="right")
     for row in rows:
         met = row["target"] is None or row["ratio"] >= row["target"]
@@ -92,7 +92,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{row['theirs']:.3g}",
             f"[{'green' if met else 'red'}]{row['ratio']:.2f}[/] \\[{row['ratio_min']:.2f}–{row['ratio_max']:.2f}]",
             "" if row["target"] is None else f"≥ {row['target']:.1f}",
-            f"{row['roofline_share']:.0%} of {row['roof_gflops']:.0f}" if row["roof_gflops"] else "–",
+            roof(row),
             f"{row['own_mb'][0]:.0f}, {row['own_mb'][1]:.0f}",
             f"[{'' if row['others_cpus'] <= QUIET else 'yellow'}]{row['others_cpus']:.1f}[/]"
             if row["others_cpus"] > QUIET

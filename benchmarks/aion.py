@@ -31,8 +31,9 @@ def reference() -> Path:
 
 
 def workers() -> dict[str, Worker]:
-    """Ours here, theirs in its own environment."""
+    """Ours here, theirs in its own environment, and who draws weights for both."""
     return {
+        "weights": Worker(Path(sys.executable), "benchmarks.ours_aion"),
         "ours": Worker(Path(sys.executable), "benchmarks.ours_aion"),
         "reference": Worker(reference(), "benchmarks.reference_aion"),
     }
@@ -85,5 +86,5 @@ def _three(
             precision=ours,
             target=target,
             agree=AGREE[ours],
-            first=Job("ours", "share", {}),
+            first=Job("weights", "share", {}),
         )

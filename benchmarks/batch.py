@@ -2,7 +2,8 @@
 
 Everybody embeds the same 64-pixel galaxies in the same batches, and answers with a sum over each vector. "bare" is
 `omnisky.embed` of what is in memory already; "local" reads partitions, embeds and writes them, in one process; "lsdb"
-does so in two, on a Dask cluster that is up. Processes get one thread each. Rates and overheads of workers:
+does so in two, on a Dask cluster that is up, if LSDB is installed here (extra `hats`). Processes get one thread each.
+Rates and overheads of workers:
 
     python -m benchmarks.batch 400 2        # objects, workers
 """
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,8 @@ MODEL = "omnisky-nano"
 def comparisons(quick: bool = False) -> Iterator[Comparison]:
     """All of them; `quick` ones are smaller and prove only that everything runs."""
     n = QUICK if quick else OBJECTS
-    for ours, theirs in (("local", "bare"), ("lsdb", "local")):
+    clusters = [("lsdb", "local")] if find_spec("lsdb") else []
+    for ours, theirs in [("local", "bare"), *clusters]:
         yield Comparison(
             name=f"catalogue/{ours}{WORKERS if ours == 'lsdb' else ''}-{n}-over-{theirs}",
             ours=Job("ours", ours, {"n": n}),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def reference() -> Path:
 
 
 def workers() -> dict[str, Worker]:
-    """Ours here, theirs in its own environment; both are this file."""
+    """Ours here, theirs in its own environment, and who draws weights for both; all are this file."""
     return {
+        "weights": Worker(Path(sys.executable), "benchmarks.codecs"),
         "ours": Worker(Path(sys.executable), "benchmarks.codecs"),
         "reference": Worker(reference(), "benchmarks.codecs"),
     }
@@ -63,8 +65,9 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
                 target=target,
                 agree=SAME[precision],
                 ids=True,
+                flops=objects * _flops(kind),
                 precision=precision,
-                first=Job("ours", f"share_{kind}", {"objects": objects}),
+                first=Job("weights", f"share_{kind}", {"objects": objects}),
                 repeats=3,
             )
     objects = FLUXES // 100 if quick else FLUXES
@@ -78,9 +81,34 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
         agree=0.0,
         ids=True,
         precision="fp32",
-        first=Job("ours", "share_scalar", {"objects": objects}),
+        first=Job("weights", "share_scalar", {"objects": objects}),
         repeats=7,
     )
+
+
+@cache
+def _flops(kind: str) -> float:
+    """Of all products and plain convolutions of the encoder for one object, counted by torch on its outline.
+
+    Ours in float32 has fewer products (codec/bilinear.py), and may so be above the roof.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from omnisky.codec.image import ImageCodecConfig
+    from omnisky.codec.spectrum import SpectrumCodecConfig
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        if kind == "spectrum":
+            config = SpectrumCodecConfig()
+            config.build().encoder(torch.empty(1, config.length * config.stride, 2))
+        else:
+            image = ImageCodecConfig()
+            x = torch.empty(1, image.multisurvey_projection_dims, image.side, image.side)
+            network = image.build().model
+            for layer in (network.conv_in, *network.encoder_layers):
+                x = layer(x)
+    return float(counter.get_total_flops())
 
 
 # --- the workers -------------------------------------------------------------------------------------------------
@@ -143,7 +171,7 @@ def _ours(folder: Path, kind: str, config: Any, codec: Any, seen: Any, precision
 
     keep_memory()
     network = config.build()
-    network.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True))
+    network.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True, mmap=True))
     built = codec(network=network.eval(), dtype=PRECISIONS[precision])
     return lambda: built.encode(seen)[built.name].values
 
@@ -254,7 +282,7 @@ def their_scalar(folder: Path, objects: int) -> Callable[[], Any]:
 def _theirs(folder: Path, kind: str, codec: Any, seen: Any) -> Callable[[], Any]:
     import torch
 
-    codec.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True))
+    codec.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True, mmap=True))
     codec.eval()
 
     @torch.no_grad()

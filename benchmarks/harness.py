@@ -11,25 +11,21 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.machine import ROOFS, Load, Memory, circumstances
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.jsonl"
-SHAPES = ((2048, 768, 3072), (2048, 3072, 768), (2048, 512, 2048), (2048, 2048, 2048))
-"""rows, inside, columns of the products whose best rate is the roof"""
-
 Task = Callable[..., Callable[[], Any]]
 
 
@@ -65,6 +61,8 @@ class Comparison:
     """answers are ids, of which some may differ"""
     flops: float | None = None
     """of the matrix products that one call of ours needs; None where products are not the work"""
+    moved: float | None = None
+    """bytes that one call of ours must read and write at least; None where moving them is not the work"""
     precision: str = "fp32"
     """of ours: whose matmul rate is the roof"""
     first: Job | None = None
@@ -98,7 +96,7 @@ def serve(tasks: Mapping[str, Task]) -> None:
     ready: dict[str, Callable[[], Any]] = {}
     for line in sys.stdin:
         try:
-            reply = _obey(json.loads(line), {**tasks, "matmul": matmul}, ready)
+            reply = _obey(json.loads(line), {**tasks, **ROOFS}, ready)
         except Exception as error:  # told to the conductor, which raises it
             reply = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(reply) + "\n")
@@ -120,25 +118,7 @@ def _obey(request: dict[str, Any], tasks: Mapping[str, Task], ready: dict[str, C
     while not runs or time.perf_counter() - start < request["seconds"]:
         ready[key]()
         runs += 1
-    return {"seconds": (time.perf_counter() - start) / runs}
-
-
-def matmul(folder: Path, precision: str, repeats: int) -> Callable[[], Any]:
-    """The best rate of products of this machine, in flop/s."""
-    import torch
-
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-
-    def rate(rows: int, inside: int, columns: int) -> float:
-        x, weight = torch.randn(rows, inside, dtype=kind), torch.randn(columns, inside, dtype=kind)
-        best = float("inf")
-        for _ in range(repeats):
-            start = time.perf_counter()
-            torch.nn.functional.linear(x, weight)
-            best = min(best, time.perf_counter() - start)
-        return 2 * rows * inside * columns / best
-
-    return lambda: torch.tensor(max(rate(*shape) for shape in SHAPES), dtype=torch.float64)
+    return {"seconds": (time.perf_counter() - start) / runs, "also": getattr(ready[key], "also", {})}
 
 
 # --- the conductor's side ----------------------------------------------------------------------------------------
@@ -165,20 +145,6 @@ class Worker:
             said = self.noise.read().decode(errors="replace")[-2000:]
             raise RuntimeError(f"{self.process.args[-1]}: {reply['error']}\n{said}")
         return reply
-
-    def cpu_seconds(self) -> float:
-        """Processor time it has used so far; 0 where /proc does not tell."""
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        if not stat.exists():
-            return 0.0
-        fields = stat.read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-    def own_mb(self) -> float:
-        """Memory that is its own, and not the page cache's, in 10⁶ bytes; 0 where /proc does not tell."""
-        status = Path(f"/proc/{self.process.pid}/status")
-        found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
-        return int(found[1]) * 1.024e-3 if found else 0.0
 
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -223,8 +189,9 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
     if not apart <= comparison.agree:
         raise Disagreement(f"{comparison.name}: answers differ by {apart:.1e}, allowed {comparison.agree:.0e}")
     rates = [_roof(comparison, workers, folder, effort)]
-    load, pairs = Load(workers), []
-    with _Memory([workers[job.worker] for job in sides]) as memory:
+    pids = [workers[job.worker].process.pid for job in sides]
+    load, pairs = Load(worker.process.pid for worker in workers.values()), []
+    with Memory(pids) as memory:
         for _ in range(1 + (effort.repeats or comparison.repeats)):
             pairs.append([workers[job.worker].ask(do="time", key=job.key, seconds=effort.seconds) for job in sides])
     seconds = [[side["seconds"] for side in pair] for pair in pairs[1:]]  # the first pair is for warming up
@@ -243,64 +210,36 @@ def compare(comparison: Comparison, workers: Mapping[str, Worker], folder: str, 
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
         "target": comparison.target,
-        "roofline_share": comparison.flops / ours / max(rates) if comparison.flops else None,
-        "roof_gflops": max(rates) / 1e9 if comparison.flops else None,
+        **_of_the_roof(comparison, ours, max(rates)),
         "repeats": len(ratios),
         "apart": apart,
         "others_cpus": others,
         "own_mb": memory.most,
+        "also": {name: median(pair[0]["also"][name] for pair in pairs[1:]) for name in pairs[0][0]["also"]},
+    }
+
+
+def _of_the_roof(comparison: Comparison, seconds: float, roof: float) -> dict[str, float | None]:
+    """The share that one call of ours in so many seconds reaches, and the roof itself: of products, or of memory."""
+    work = comparison.flops or comparison.moved
+    return {
+        "roofline_share": work / seconds / roof if work else None,
+        "roof_gflops": roof / 1e9 if comparison.flops else None,
+        "roof_gb_s": roof / 1e9 if work and not comparison.flops else None,
     }
 
 
 def _roof(comparison: Comparison, workers: Mapping[str, Worker], folder: str, effort: Effort) -> float:
-    """The best rate of matrix products of ours, in flop/s; 0 where products are not the work."""
-    if comparison.flops is None:
+    """The best rate of matrix products of ours, in flop/s, or of memory, in bytes/s; 0 where neither is the work."""
+    given: dict[str, Any] = {"repeats": 20 if effort.seconds else 3}
+    if comparison.flops is not None:
+        roof = Job("ours", "matmul", given | {"precision": comparison.precision})
+    elif comparison.moved is not None:
+        roof = Job("ours", "memory", given)
+    else:
         return 0.0
-    roof = Job("ours", "matmul", {"precision": comparison.precision, "repeats": 20 if effort.seconds else 3})
     _prepare(workers, roof, folder)
     return _answer(workers, roof)[0]
-
-
-class _Memory:
-    """The most memory of their own that workers have had, looked at fifty times a second."""
-
-    def __init__(self, workers: Sequence[Worker]) -> None:
-        self.workers, self.most = workers, [worker.own_mb() for worker in workers]
-        self.done = threading.Event()
-        self.watching = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        while not self.done.wait(0.02):
-            self.most = [max(before, worker.own_mb()) for before, worker in zip(self.most, self.workers, strict=True)]
-
-    def __enter__(self) -> _Memory:
-        self.watching.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.done.set()
-        self.watching.join()
-
-
-class Load:
-    """How busy everybody else keeps this machine."""
-
-    def __init__(self, workers: Mapping[str, Worker]) -> None:
-        self.workers, self.start = workers, time.perf_counter()
-        self.before = self._now()
-
-    def _now(self) -> tuple[float, float]:
-        mine = sum(worker.cpu_seconds() for worker in self.workers.values())
-        stat = Path("/proc/stat")
-        if not stat.exists():
-            return 0.0, 0.0
-        user, nice, system, _, _, irq, soft, *_ = map(int, stat.read_text().split("\n", 1)[0].split()[1:])
-        return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK"), mine
-
-    def others(self) -> float:
-        """Processors that others used, on average since this was made."""
-        everybody, mine = (now - before for now, before in zip(self._now(), self.before, strict=True))
-        return max(0.0, round((everybody - mine) / (time.perf_counter() - self.start), 2))
 
 
 def _prepare(workers: Mapping[str, Worker], job: Job, folder: str) -> None:
@@ -330,30 +269,7 @@ def keep(row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-# --- what a row must say besides its numbers ---------------------------------------------------------------------
-
-
-def circumstances(module: str) -> dict[str, Any]:
-    """How, when and where. `module` is what `python -m` is told."""
-    return {
-        "command": f"python -m {module}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}{_limit()}",
-    }
-
-
-def _limit() -> str:
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return f", OMP_NUM_THREADS={threads}" if threads else ""
-
-
-def _processor() -> str:
-    """Its name and, where Linux tells, its model number: many are just called "Intel(R) Xeon(R) Processor"."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor() or "unknown processor"
-    facts = dict(re.findall(r"^([^\t\n]+?)\s*: (.+)$", info.read_text(), flags=re.MULTILINE))
-    return f"{facts.get('model name', 'unknown processor')} (model {facts.get('model', '?')})"
+# --- environments ------------------------------------------------------------------------------------------------
 
 
 def environment(folder: Path, installs: Sequence[Sequence[str]]) -> Path:

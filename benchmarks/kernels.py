@@ -1,7 +1,7 @@
 """python -m benchmarks.kernels: what single kernels cost on this CPU, torch's own way beside the one we take.
 
-These are the measurements behind the choices in `model/activation.py`, `model/transformer._mix` and
-`devices.keep_memory`; medians of 15 repeats in one process, one way after the other.
+These are the measurements behind the choices in `model/activation.py`, `model/transformer._mix`, `codec/bilinear.py`
+and `devices.keep_memory`; medians of 15 repeats in one process, one way after the other.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from omnisky.model.activation import bent
-from omnisky.model.transformer import _plain_attention
+from omnisky.codec.bilinear import convolved
+from omnisky.model.activation import bent, product
+from omnisky.model.transformer import _mix, _plain_attention
 from omnisky.train.devices import keep_memory
 
 Call = Callable[[], object]
@@ -40,6 +41,10 @@ def main() -> None:
         _row(table, f"linear + tanh-GELU, 2048×512→2048, {name}", *_linear(kind))
         _row(table, f"product of 8×255 → 8×256 rows, 512→2048, {name}", *_rows(kind))
         _row(table, f"attention 8×8×256×64, there and back, {name}", *_attention(kind))
+        _row(table, f"attention 4×12×576×64, all to all, {name}", *_looking(kind))
+    _row(table, "linear, 2048×768→3072, float32", *_product())
+    _row(table, "convolution 3×3, 8×512×24×24, float32", *_convolution(3))
+    _row(table, "convolution 7×7, 8×512×24×24, float32", *_convolution(7))
     Console(width=100).print(table)
 
 
@@ -67,6 +72,24 @@ def _attention(kind: torch.dtype) -> tuple[float, float]:
         lambda: torch.autograd.grad(F.scaled_dot_product_attention(*qkv, is_causal=True), qkv, up.detach()),
         lambda: torch.autograd.grad(_plain_attention(*qkv, None, True), qkv, up.detach()),
     )
+
+
+def _looking(kind: torch.dtype) -> tuple[float, float]:
+    qkv = [torch.randn(4, 12, 576, 64).to(kind) for _ in range(3)]
+    return _pair(lambda: F.scaled_dot_product_attention(*qkv), lambda: _mix(*qkv, None, False, 0.0))
+
+
+@torch.inference_mode()
+def _product() -> tuple[float, float]:
+    linear, x = nn.Linear(768, 3072, bias=False), torch.randn(2048, 768)
+    return _pair(lambda: linear(x), lambda: product(linear, x))
+
+
+@torch.inference_mode()
+def _convolution(size: int) -> tuple[float, float]:
+    conv = nn.Conv2d(512, 512, size, padding=size // 2).to(memory_format=torch.channels_last)
+    x = torch.randn(8, 512, 24, 24).contiguous(memory_format=torch.channels_last)
+    return _pair(lambda: conv(x), lambda: convolved(x, conv))
 
 
 def _pair(theirs: Call, ours: Call) -> tuple[float, float]:

@@ -27,6 +27,7 @@ from benchmarks.harness import ROOT, Comparison, Job, Worker, environment, versi
 
 DATASETS = "5.2.0"
 OBJECTS, QUICK, BATCH = 5000, 200, 32
+OBJECT_BYTES = 4 * 160 * 160 * 4 + 7781 * (4 + 4 + 1)
 
 OTHERS = {
     "shuffled": {
@@ -58,6 +59,7 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
                 theirs=Job(worker, name.replace("-", "_"), {"n": n, "order": order}),
                 unit="objects",
                 work=BATCH,
+                moved=2 * BATCH * OBJECT_BYTES if order == "shuffled" else None,  # read, and written into a batch
                 target=target,
                 # The stream has an order of its own: that it hands out objects as they are is checked in its worker.
                 agree=float("inf") if name == "datasets-stream" else 0.0,

@@ -21,9 +21,8 @@ from omnisky.train.devices import here, keep_memory
 @cache
 def model(precision: str) -> AnyToAny:
     """aion-base with random weights, always the same ones."""
-    if precision == "bf16":
-        return here(precision).lean(model("fp32"))
-    return published("base").build(seed=0).eval()
+    built = published("base").build(seed=0).eval()
+    return here(precision).lean(built) if precision == "bf16" else built
 
 
 def tokens(inputs: list[str], objects: int) -> Tokens:

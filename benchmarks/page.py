@@ -21,6 +21,9 @@ TITLES = {
     "codecs": ("Codecs", "against `polymathic-aion`"),
     "crossmatch": ("Cross-match", "within 1″; answers are the same row by row"),
     "loading": ("Loading", "objects of 4 × 160 × 160 pixels and a spectrum of 7,781; files in the page cache"),
+    "probes": ("Probes", "fitted and asked again; against scikit-learn at the same penalty"),
+    "search": ("Search", "ten nearest of vectors of 256 numbers; exact against scikit-learn, a graph against exact"),
+    "serving": ("Serving", "a server on loopback, one galaxy a request, against the bare model in batches"),
     "catalogue": ("Embedding a catalogue", "one process against the bare model, a Dask cluster against one process"),
 }
 """group → its heading, and what it is measured against"""
@@ -28,15 +31,16 @@ HEAD = """# Speed
 
 Written by `python -m benchmarks --page docs/speed.md` from `benchmarks/results.jsonl`, a row a comparison; a test keeps
 the two equal. Both sides work by turns on one machine and must give the same answer, or there is no row. A ratio is the
-median over pairs of runs, between the smallest and the largest of them. *Of GFLOP/s*: what share ours reaches of the
-roof, the best rate of matrix products measured in the same run and precision. *Own memory*: the most that each process
-had above the page cache, ours and theirs. *A million*: how long ours takes for so many.
+median over pairs of runs, between the smallest and the largest of them. *Of the roof*: what share ours reaches of the
+best rate measured in the same run, of matrix products of its precision (GFLOP/s) or of memory (GB/s); a dash where
+neither is its limit. *Own memory*: the most that each side had above the page cache, ours and theirs. *A million*: how
+long ours takes for so many, on this machine.
 """
 LAW = """The time of an embedding, fp32, is fitted by amount^exponent: one of objects, tokens and parameters (of the
 blocks) changes, the others stand. The error is a bootstrap over rounds; *off the law* is the largest departure of a
 time from it; *others* are processors that other programs kept busy."""
 QUIET_SAID = f"Other programs kept less than {QUIET:g} of a processor busy."
-COLUMNS = ("comparison", "ours", "theirs", "ratio", "runs", "of GFLOP/s", "own memory, MB", "a million, ours")
+COLUMNS = ("comparison", "ours", "theirs", "ratio", "runs", "of the roof", "own memory, MB", "a million, ours")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -105,21 +109,34 @@ def _scaling(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], more: tuple[str, ...] = ()) -> str:
-    lines = [[*COLUMNS, *more], ["---"] * (len(COLUMNS) + len(more))]
-    lines += [[*_cells(row), *(f"{row[f'{one}_cpus']:.2f}" for one in more)] for row in rows]
+    """`more` are columns of every row; those of `also` (medians of what calls told besides) of rows that have them."""
+    also = tuple(dict.fromkeys(name for row in rows for name in row.get("also") or ()))
+    columns = [*COLUMNS, *(name.replace("_", ", ") for name in also), *more]
+    lines = [columns, ["---"] * len(columns)]
+    for row in rows:
+        told = [_short(row["also"][name]) if name in (row.get("also") or {}) else "–" for name in also]
+        lines.append([*_cells(row), *told, *(f"{row[f'{one}_cpus']:.2f}" for one in more)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     spread = f"{_short(row['ratio_min'])}–{_short(row['ratio_max'])}"
-    roof = f"{row['roofline_share']:.0%} of {row['roof_gflops']:,.0f}" if row.get("roof_gflops") else "–"
     memory = ", ".join(f"{one:.0f}" for one in row["own_mb"]) if row.get("own_mb") else "–"
     name = row["name"].partition("/")[2]
     ours = f"{_short(row['ours'])} {row['unit']}"
     return [
         *(name, ours, _short(row["theirs"]), f"**{_short(row['ratio'])}×** ({spread})", str(row["repeats"])),
-        *(roof, memory, _time(1e6 / row["ours"])),
+        *(roof(row), memory, _time(1e6 / row["ours"])),
     ]
+
+
+def roof(row: Mapping[str, Any]) -> str:
+    """What share of which roof."""
+    for unit in ("gflops", "gb_s"):
+        if row.get(f"roof_{unit}"):
+            told = {"gflops": "GFLOP/s", "gb_s": "GB/s"}[unit]
+            return f"{row['roofline_share']:.0%} of {_short(row[f'roof_{unit}'])} {told}"
+    return "–"
 
 
 def _where(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,8 +1,9 @@
 """AstroCLIP: its towers, its alignment and its tokens of spectra, each beside a plain statement of the same in PyTorch.
 
 The plain towers are what one writes down first: softmax(q·kᵀ/√d)·v as two products, nn.Linear, nn.GELU, nn.LayerNorm,
-one operation after the other, with our weights under nn's names. An alignment step on kept states stands beside the
-same step through both towers. Sections of spectra stand beside one slice a section, as the published code cuts them.
+one operation after the other, with our weights under nn's names; they embed, and go there and back as a training step
+does. An alignment step on kept states stands beside the same step through both towers. Sections of spectra stand beside
+one slice a section, as the published code cuts them.
 Both sides have the same weights and inputs, and their answers agree to rounding, or it fails.
 """
 
@@ -19,8 +20,8 @@ from benchmarks.harness import Comparison, Job, Worker, versions_here
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from omnisky.codec.tokens import Tokens
     from omnisky.model.contrastive import Contrastive
-    from omnisky.model.transformer import CoreConfig
     from omnisky.observe.types import Observation
 
 OBJECTS = {"specformer": 2, "astrodino": 4}
@@ -44,6 +45,18 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
                 target=target,
                 agree=agree,
                 flops=objects * _flops(tower, quick),
+                precision=precision,
+                repeats=5,
+            )
+            yield Comparison(
+                name=f"pairs/{tower}-there-and-back-{precision}-over-plain-fp32",
+                ours=Job("ours", "learn", given | {"precision": precision}),
+                theirs=Job("plain", "plain_learn", given),
+                unit="spectra" if tower == "specformer" else "images",
+                work=objects,
+                target=None,
+                agree=2 * agree,
+                flops=3 * objects * _flops(tower, quick),
                 precision=precision,
                 repeats=5,
             )
@@ -137,18 +150,50 @@ def embed(folder: Path, tower: str, objects: int, quick: bool, precision: str) -
     """As omnisky.embed does, from tokens on."""
     import torch
 
-    from omnisky.codec.tokens import Span, Tokens
     from omnisky.train.devices import here
 
-    place, model, values = here(precision), built(tower, quick), told(tower, objects)
-    lean = place.lean(model)
-    tokens = Tokens({model.config.name: Span(values, torch.zeros(values.shape[:2], dtype=torch.int64))})
+    place, model = here(precision), built(tower, quick)
+    lean, tokens = place.lean(model), tokens_of(tower, objects)
 
     def call() -> Tensor:
         with torch.inference_mode(), place.autocast():
             return lean.vectors(tokens).float()
 
     return call
+
+
+def learn(folder: Path, tower: str, objects: int, quick: bool, precision: str) -> Callable[[], Tensor]:
+    """Forward and back, weights in fp32."""
+    from omnisky.train.devices import here
+
+    place, model, tokens = here(precision), built(tower, quick), tokens_of(tower, objects)
+
+    def call() -> Tensor:
+        with place.autocast():
+            vectors = model.vectors(tokens).float()
+        return _back(vectors, model, model.core.blocks[0].attention.qkv)
+
+    return call
+
+
+def tokens_of(tower: str, objects: int) -> Tokens:
+    """What `told` says, as a tower of ours reads it."""
+    import torch
+
+    from omnisky.codec.tokens import Span, Tokens
+
+    values = told(tower, objects)
+    name = "spectra" if tower == "specformer" else "images"
+    return Tokens({name: Span(values, torch.zeros(values.shape[:2], dtype=torch.int64))})
+
+
+def _back(vectors: Tensor, model: nn.Module, first: nn.Linear) -> Tensor:
+    """What a sum over vectors, numbers weighted from −1 to 1, says to the weights that it reaches last."""
+    import torch
+
+    model.zero_grad(set_to_none=True)
+    (vectors * torch.linspace(-1, 1, vectors.shape[1])).sum().backward()
+    return first.weight.grad[:4]
 
 
 def sections(folder: Path, objects: int) -> Callable[[], Tensor]:
@@ -251,64 +296,31 @@ def plain(folder: Path, tower: str, objects: int, quick: bool) -> Callable[[], T
     """The tower in fp32, and its embedding: the mean over a spectrum's states, an image's class token."""
     import torch
 
+    return torch.inference_mode()(_plain_tower(tower, objects, quick)[0])
+
+
+def plain_learn(folder: Path, tower: str, objects: int, quick: bool) -> Callable[[], Tensor]:
+    """The same, and back."""
+    call, blocks = _plain_tower(tower, objects, quick)
+    return lambda: _back(call(), blocks, blocks[0].attention.qkv)
+
+
+def _plain_tower(tower: str, objects: int, quick: bool) -> tuple[Callable[[], Tensor], nn.Module]:
+    import torch
+
+    from benchmarks.plain import blocks_of
+
     model, values = built(tower, quick), told(tower, objects)
-    blocks, last = _plain_blocks(model.config.core, model.core.state_dict())
+    blocks, last = blocks_of(model.config.core, model.core.state_dict())
 
     def call() -> Tensor:
-        with torch.inference_mode():
-            if tower == "specformer":
-                x = model.sections(values) + model.positions.weight[: values.shape[1]]
-                return last(blocks(x)).mean(1)
-            x = torch.cat([model.class_token.expand(len(values), -1, -1), model.patches(values)], 1)
-            return last(blocks(x + model.positions))[:, 0]
+        if tower == "specformer":
+            x = model.sections(values) + model.positions.weight[: values.shape[1]]
+            return last(blocks(x)).mean(1)
+        x = torch.cat([model.class_token.expand(len(values), -1, -1), model.patches(values)], 1)
+        return last(blocks(x + model.positions))[:, 0]
 
-    return call
-
-
-def _plain_blocks(config: CoreConfig, weights: dict[str, Tensor]) -> tuple[nn.Module, nn.Module]:
-    """Blocks, and the norm after the last."""
-    from torch import nn
-
-    def linear(inside: int, outside: int, name: str) -> nn.Linear:
-        made = nn.Linear(inside, outside, device="meta")
-        made.weight, made.bias = (nn.Parameter(weights[f"{name}.{kind}"]) for kind in ("weight", "bias"))
-        return made
-
-    def norm(name: str) -> nn.LayerNorm:
-        made = nn.LayerNorm(config.width, eps=config.eps)
-        made.load_state_dict({kind: weights[f"{name}.{kind}"] for kind in ("weight", "bias")})
-        return made
-
-    class Attention(nn.Module):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.qkv = linear(config.width, 3 * config.width, f"{name}.qkv")
-            self.out = linear(config.width, config.width, f"{name}.out")
-
-        def forward(self, x: Tensor) -> Tensor:
-            b, t, width = x.shape
-            q, k, v = self.qkv(x).view(b, t, 3, config.heads, -1).permute(2, 0, 3, 1, 4)
-            scores = q @ k.transpose(-2, -1) * (width // config.heads) ** -0.5
-            return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, width))
-
-    class Block(nn.Module):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.norm1, self.norm2 = norm(f"{name}.attention_norm"), norm(f"{name}.mlp_norm")
-            self.attention = Attention(f"{name}.attention")
-            self.mlp = nn.Sequential(
-                linear(config.width, 4 * config.width, f"{name}.mlp.up"),
-                nn.GELU(),
-                linear(4 * config.width, config.width, f"{name}.mlp.down"),
-            )
-            self.scale1 = weights.get(f"{name}.attention_branch.scale", 1.0)
-            self.scale2 = weights.get(f"{name}.mlp_branch.scale", 1.0)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = x + self.scale1 * self.attention(self.norm1(x))
-            return x + self.scale2 * self.mlp(self.norm2(x))
-
-    return nn.Sequential(*(Block(f"blocks.{i}") for i in range(config.depth))), norm("norm")
+    return call, blocks
 
 
 def slices(folder: Path, objects: int) -> Callable[[], Tensor]:
@@ -343,5 +355,5 @@ if __name__ == "__main__":
     from omnisky.train.devices import keep_memory
 
     keep_memory()
-    tasks = (embed, sections, keep, kept_step, whole_step, plain, slices, slices_one_by_one)
+    tasks = (embed, learn, sections, keep, kept_step, whole_step, plain, plain_learn, slices, slices_one_by_one)
     harness.serve({task.__name__: task for task in tasks})

@@ -37,6 +37,7 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
             work=objects,
             target=1.0,
             agree=agree,
+            flops=2.0 * objects * width * (width + 2) if task == "ridge" else None,  # xᵀx, xᵀy and x·w
             repeats=3,
         )
 

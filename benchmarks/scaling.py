@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from benchmarks.harness import Effort, Job, Load, Worker, circumstances, keep, versions_here
+from benchmarks.harness import Effort, Job, Worker, keep, versions_here
+from benchmarks.machine import Load, circumstances
 
 KINDS = ("astropt", "any_to_any")
 WIDTH, DEPTH, OBJECTS, TOKENS = 256, 6, 8, 256
@@ -89,7 +90,7 @@ def measure(sweep: Sweep, worker: Worker, effort: Effort) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for job in sweep.jobs:
             worker.ask(do="prepare", key=job.key, folder=folder)
-    load, rounds = Load({"ours": worker}), []
+    load, rounds = Load([worker.process.pid]), []
     for _ in range(1 + (effort.repeats or 9)):
         told = [worker.ask(do="time", key=job.key, seconds=effort.seconds) for job in sweep.jobs]
         rounds.append([one["seconds"] for one in told])

@@ -36,7 +36,7 @@ from omnisky.model import store
 from omnisky.model.autoregressive import Autoregressive, AutoregressiveConfig
 from omnisky.model.junction import Modality
 from omnisky.model.transformer import CoreConfig
-from omnisky.observe.shards import write_shards
+from omnisky.observe.shards import Shards, write_shards
 from omnisky.observe.types import Image, Observation
 from omnisky.search import Index
 from omnisky.serve import Client
@@ -202,6 +202,28 @@ def torn(place: Path, file: str) -> str:
     return demand(False, f"half of {file} was read")
 
 
+def spoilt(place: Path, harm: Callable[[bytes], bytes], use: Callable[[Path], object]) -> str:
+    """One of several shards is not what was written."""
+    write(place)
+    shard = sorted((place / "shards").glob("*.arrow"))[-1]
+    shard.write_bytes(harm(shard.read_bytes()))
+    try:
+        use(place / "shards")
+    except OmniskyError as error:
+        demand(shard.name in str(error), f"names the shard: {error}")
+        return f"{type(error).__name__} names the file"
+    return demand(False, f"{shard.name} was read")
+
+
+def learn_from(shards: Path) -> None:
+    train(replace(RUN, data=str(shards)), shards.parent / "run")
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
 # --- a server -----------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +362,10 @@ def faults(times: int) -> dict[str, Callable[[Path], str]]:
         "a batch that does not fit into memory": crowded,
         "a clock that jumps by two days at every reading, training": mistimed,
         "a clock that jumps by two days at every reading, serving": misserved,
+        "half a shard, training": lambda place: spoilt(place, lambda told: told[: len(told) // 2], learn_from),
+        "a bit turned round in a shard, Shards.verify": lambda place: spoilt(
+            place, flipped, lambda shards: Shards(shards).verify()
+        ),
         "half a checkpoint": lambda place: torn(place, "last/state.safetensors"),
         "half a state.json": lambda place: torn(place, "last/state.json"),
     }

@@ -21,6 +21,8 @@ from omnisky.observe.mock.photometry import magnitude, nanomaggies
 
 SDSS = {band: f"sdss2010-{band}" for band in "ugriz"}
 MEGACAM = {f"m{band}": f"cfht_megacam-{band}" for band in "ugriz"}
+_TO_AB = {"u": -0.04, "g": 0.0, "r": 0.0, "i": 0.0, "z": 0.02}
+"""mag: SDSS's zero points are not quite AB (www.sdss4.org/dr17/algorithms/fluxcal, "SDSS to AB")"""
 
 
 @dataclass(frozen=True)
@@ -142,14 +144,26 @@ def main_galaxies(folder: Path, number: int) -> Iterator[Pair]:
         yield Pair(name, "z", real["zs"], ours["redshift"], (0, 0.3), tuned)
         for colour, span in spans.items():
             a, b = colour.split("-")
-            yield Pair(name, colour.replace("-", " − "), real[a] - real[b], ours[a] - ours[b], span, tuned)
+            theirs = real[a] + _TO_AB[a] - real[b] - _TO_AB[b]
+            yield Pair(name, colour.replace("-", " − "), theirs, ours[a] - ours[b], span, tuned)
+
+
+_DEEP_COLOURS = (("u", "g", (-0.3, 3)), ("g", "r", (-0.3, 2)), ("r", "i", (-0.3, 1.8)), ("i", "z", (-0.3, 1)))
 
 
 def zcosmos(folder: Path, number: int) -> Iterator[Pair]:
+    """Redshifts of the secure; colours, MegaCam's u* and Subaru's g, r, i, z, which are near enough to MegaCam's."""
     ours = mock(23.3, number)
     real = table(folder / "zcosmos_bright20k.parquet")
     secure = (real["cc"] >= 3) & (real["cc"] < 5) & (real["zpec"] > 0.01) & (real["mag_sel"] > 15)
-    yield Pair("zCOSMOS, i < 22.5", "z", real["zpec"][secure], ours["redshift"][ours["i"] < 22.5], (0, 1.5), True)
+    real, ours = some(real, secure), some(ours, ours["i"] < 22.5)
+    name = "zCOSMOS, i < 22.5"
+    yield Pair(name, "z", real["zpec"], ours["redshift"], (0, 1.5), True)
+    for a, b, span in _DEEP_COLOURS:
+        first, second = real[f"{a}_photzi25"], real[f"{b}_photzi25"]
+        there = (first > 10) & (first < 30) & (second > 10) & (second < 30)
+        mine = ours[f"m{a}"] - ours[f"m{b}"]
+        yield Pair(name, f"{a} − {b}", (first - second)[there], mine[np.isfinite(mine)], span, True)
 
 
 def vvds(folder: Path, number: int) -> Iterator[Pair]:
@@ -164,12 +178,7 @@ def vvds(folder: Path, number: int) -> Iterator[Pair]:
         yield Pair(name, "z", real["z"], ours["redshift"], (0, 2.0))
         if part == "wide":
             continue  # no u, g, r, i, z there
-        for a, b, span in (
-            ("u", "g", (-0.3, 3)),
-            ("g", "r", (-0.3, 2)),
-            ("r", "i", (-0.3, 1.8)),
-            ("i", "z", (-0.3, 1)),
-        ):
+        for a, b, span in _DEEP_COLOURS:
             first, second = real[f"mag_auto_{a}"], real[f"mag_auto_{b}"]
             there = (first > 0) & (first < 40) & (second > 0) & (second < 40)
             mine = ours[f"m{a}"] - ours[f"m{b}"]

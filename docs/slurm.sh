@@ -22,5 +22,5 @@ export OMP_NUM_THREADS=8
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 srun torchrun \
     --nnodes "$SLURM_NNODES" --nproc-per-node "$SLURM_GPUS_ON_NODE" --max-restarts 3 \
-    --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$first:29500" \
+    --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$first:${PORT:-29500}" \
     -m omnisky train "$name" --out "${RUN:-runs/$name}" --json "$@"

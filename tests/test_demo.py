@@ -9,6 +9,7 @@ from small import galaxies
 
 from omnisky.demo import data_demo, labelled_demo, sample_demo
 from omnisky.demo.across import as_flux
+from omnisky.demo.sample import shown_again
 from omnisky.embed import Embedding
 from omnisky.evaluate.scaling import Point, fit
 from omnisky.observe.sample import sample_sky
@@ -27,6 +28,11 @@ def test_the_sample_sky_becomes_a_page(tmp_path):
     found = Embedding.load(tmp_path / "embeddings.parquet")
     assert str(len(found)) == story.facts["galaxies"]
     assert np.isfinite(found.vectors).all() and np.isfinite(found.ra).all()
+    again = shown_again(tmp_path / "explorer")  # what models behind the explorer are asked about, another day
+    assert set(again) == {sky.name for sky in story.skies} and shown_again(tmp_path) == {}
+    for name, source in again.items():
+        ids = (tmp_path / "explorer" / "data" / name / "ids.txt").read_text().split("\n")
+        assert set(ids) <= set(source.object_id.tolist())
 
 
 def test_the_mock_sky_of_the_demo_has_all_its_variety():

@@ -1,6 +1,7 @@
 """Catalogues of embeddings: the same by every engine, resumed after a kill, right where a partition is empty."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,6 +124,7 @@ def test_the_verb_says_what_was_done_and_refuses_what_is_no_catalogue(source, sa
     assert call(*words) == 0
     said = capsys.readouterr().out
     assert f"{N} objects in {len(source.partitions)} partitions; workers: 1, " in said
+    assert re.search(r"objects/s each; overhead: \d+% of their time; ", said)
     assert content(tmp_path / "out") == content(local)
     assert call(*words) == 0 and "all was there already" in capsys.readouterr().out
     assert call("embed", saved, local / "partition_info.csv", tmp_path / "no", "--engine", "local") == 2

@@ -59,6 +59,15 @@ def brute(query: np.ndarray, among: Embedding, keep, k: int) -> list[str]:
 # --- one side ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [11, 2 * index.GROUP, 45 * index.GROUP, 100 * index.GROUP + 7])
+def test_the_largest_of_a_row_are_found_by_groups(width):
+    """Few enough to look at each, whole groups, and some left over, where the largest of all may be."""
+    numbers = np.random.default_rng(width).normal(size=(9, width)).astype(np.float32)
+    numbers[:4, -1] = 99
+    found = np.sort(index._largest(numbers, 10), axis=1)
+    np.testing.assert_array_equal(found, np.sort(np.argsort(-numbers, axis=1)[:, :10], axis=1))
+
+
 def test_the_nearest_are_those_of_a_full_sort():
     found = Index(cloud()).like_ids(["o3", "o7"], k=5)
     x = units(cloud())

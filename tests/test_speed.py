@@ -1,15 +1,18 @@
 """The page of speeds is its rows; and ratios stay where they were, as far as a busy machine can tell."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import crossmatch, pairs, scaling, views
+from benchmarks import crossmatch, pairs, scaling, search, views
+from benchmarks.__main__ import GROUPS
 from benchmarks.harness import RESULTS, Effort, Worker, run
-from benchmarks.page import page, quiet, read
+from benchmarks.machine import cpu_seconds, family, memory, own_mb
+from benchmarks.page import TITLES, page, quiet, read
 
 DOCS = Path(__file__).parents[1] / "docs" / "speed.md"
 
@@ -44,7 +47,11 @@ def test_a_row_is_told_in_full():
     assert "| a-over-b | 591,416 objects/s | 278,279 | **2.24×** (2.07–2.39) | 5 | – | 663, 422 | 1.69 s |" in told
     assert "2026-11-22, A box, 2 cores, Linux; python 3.11.7; `python -m benchmarks crossmatch/a-over-b`" in told
     with_roof = page([ROW | {"roofline_share": 0.64, "roof_gflops": 286.4, "own_mb": None}])
-    assert "| 64% of 286 | – |" in with_roof
+    assert "| 64% of 286 GFLOP/s | – |" in with_roof
+    by_memory = page([ROW | {"roofline_share": 0.31, "roof_gflops": None, "roof_gb_s": 19.63}])
+    assert "| 31% of 19.6 GB/s | 663, 422 |" in by_memory
+    waiting = page([ROW, ROW | {"name": "crossmatch/c-over-d", "also": {"p50_ms": 32.1}}])
+    assert "| a million, ours | p50, ms |" in waiting and "1.69 s | 32.1 |" in waiting and "1.69 s | – |" in waiting
 
 
 def test_the_newest_quiet_row_counts():
@@ -66,6 +73,33 @@ def test_rows_are_read_in_the_order_of_their_dates(tmp_path):
     (tmp_path / "rows").write_text(json.dumps(ROW | LATER) + "\n" + json.dumps(ROW) + "\n")
     assert [row["date"][:10] for row in read(tmp_path / "rows")] == ["2026-11-22", "2026-11-23"]
     assert quiet(ROW) and not quiet(ROW | {"others_cpus": 0.11})
+
+
+def test_every_comparison_has_a_place_on_the_page():
+    names = [one.name for group in GROUPS for one in group.comparisons(quick=True)]
+    assert {name.partition("/")[0] for name in names} == set(TITLES) and len(set(names)) == len(names)
+
+
+# --- the machine --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_what_a_worker_starts_is_counted_as_its_own():
+    """A grandchild that takes 200 MB and works for a moment, while its parent waits."""
+    busy = "x = bytearray(b'x' * 200_000_000); sum(range(5_000_000)); print(flush=True); input()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdout.readline()
+        assert len(family(process.pid)) == 2 and own_mb(process.pid) > 200
+        alone = cpu_seconds(family(process.pid)[1])
+        assert 0 < alone <= cpu_seconds(process.pid)
+        process.communicate(b"\n")
+    assert own_mb(process.pid) == cpu_seconds(process.pid) == 0.0  # gone
+
+
+def test_memory_has_a_rate():
+    assert 1e8 < float(memory(Path(), repeats=1)()) < 1e13
 
 
 # --- laws ---------------------------------------------------------------------------------------------------------
@@ -104,13 +138,16 @@ LIMITS = {
     "pairs/sections-64-over-slices": 1.2,
     "pairs/sections-64-over-slices-one-by-one": 10.0,
     "augment/views-16-over-numpy": 1.0,
+    "search/exact-64-among-20k-over-scikit-learn": 0.5,
+    "search/graph-64-among-5k-over-exact": 0.1,
+    "search/exact-1-among-20k-over-scikit-learn": 0.5,
 }
 """least ratio: about half of what a quiet machine measures, because others may be busy here. A time has no limit"""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("group", [crossmatch, pairs, views], ids=lambda group: group.__name__)
+@pytest.mark.parametrize("group", [crossmatch, pairs, search, views], ids=lambda group: group.__name__)
 def test_ratios_stay_above_their_limits(group, monkeypatch):
     """Small sizes, five pairs, nothing kept. What needs another environment is for `make bench`."""
     if hasattr(group, "_lsdb_python"):

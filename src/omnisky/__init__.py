@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the table below, once more, for editors and type checkers; 
     from omnisky.observe.read import read as read
     from omnisky.observe.types import Observation as Observation
     from omnisky.search import Index as Index
+    from omnisky.serve.client import Client as Client
     from omnisky.train.loop import train as train
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOME = {
     "generate": "generate",
     "posterior": "generate",
     "Index": "search",
+    "Client": "serve.client",
     "OmniskyError": "errors",
 }
 

@@ -8,6 +8,7 @@ import pytest
 
 from omnisky.cli import main
 from omnisky.embed import Embedding
+from omnisky.model.store import shipped_models
 from omnisky.search import Index
 from omnisky.serve.explore import Sky
 from omnisky.serve.site import write_site
@@ -43,10 +44,29 @@ def demo(monkeypatch, *words: str, terminal: bool) -> None:
     assert not end.value.code
 
 
-def test_in_a_terminal_the_explorer_is_served_and_its_address_said(served, monkeypatch, capsys):
+def test_in_a_terminal_the_explorer_is_served_with_the_shipped_models_behind_it(served, monkeypatch, capsys):
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    heard = []
+
+    def run(self, sockets):
+        heard.append(sockets[0].getsockname()[1])
+        with TestClient(self.config.app) as http:
+            heard.extend(one["id"] for one in http.get("/v1/models", headers={"Host": "127.0.0.1"}).json()["data"])
+
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
     demo(monkeypatch, terminal=True)
-    assert len(served) == 1
-    assert f"walk through it: http://127.0.0.1:{served[0]}/" in capsys.readouterr().out
+    assert heard[1:] == list(shipped_models()) and served == []
+    assert f"walk through it: http://127.0.0.1:{heard[0]}/" in capsys.readouterr().out
+
+
+def test_without_the_extra_plain_files_are_served_and_it_is_said(served, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    demo(monkeypatch, terminal=True)
+    said = capsys.readouterr().out
+    assert len(served) == 1 and f"http://127.0.0.1:{served[0]}/" in said and "omnisky[serve]" in said
 
 
 @pytest.mark.parametrize(

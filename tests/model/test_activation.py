@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnisky.model.activation import ACTIVATIONS, bent
+from omnisky.model.activation import ACTIVATIONS, WORTH, bent, product
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -17,6 +17,16 @@ def test_bent_is_the_activation_of_the_product(name, bias):
     assert bent(linear, name, x).requires_grad
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_product_is_the_linear(bias, kind):
+    linear, x = nn.Linear(256, WORTH // 256, bias=bias).to(kind), torch.randn(4, 3, 256).to(kind)
+    plain = linear(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(product(linear, x), plain, atol=2e-6, rtol=1e-5)
+    assert product(linear, x).requires_grad
+
+
 def test_a_linear_of_another_kind_is_left_alone():
     """What a subclass adds is not in its `weight`."""
 
@@ -27,3 +37,5 @@ def test_a_linear_of_another_kind_is_left_alone():
     linear, x = Twice(7, 9), torch.randn(4, 7)
     with torch.inference_mode():
         assert torch.equal(bent(linear, "gelu", x), ACTIVATIONS["gelu"](linear(x)))
+        linear, x = Twice(256, WORTH // 256), torch.randn(4, 256)
+        assert torch.equal(product(linear, x), linear(x))

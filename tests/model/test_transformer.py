@@ -175,3 +175,14 @@ def test_drop_path_drops_whole_objects_and_keeps_the_mean():
 def test_a_core_that_cannot_be_is_refused(wrong):
     with pytest.raises(BadValue):
         replace(PLAIN, **wrong)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_plain_attention_in_pieces_is_the_same(masked, monkeypatch):
+    """With few scores at once, objects are mixed one after the other."""
+    torch.manual_seed(4)
+    q, k, v = torch.randn(3, 5, 2, 6, 4)
+    attend = (torch.rand(5, 1, 6, 6) > 0.3) | torch.eye(6, dtype=torch.bool) if masked else None
+    whole = transformer._plain_attention(q, k, v, attend, False)
+    monkeypatch.setattr(transformer, "SCORES", 150)
+    assert torch.equal(transformer._plain_attention(q, k, v, attend, False), whole)

@@ -13,7 +13,7 @@ from omnisky.observe.mock.light import Light, fluxes, lit
 from omnisky.observe.mock.lines import NAMES, WAVELENGTH_AA
 from omnisky.observe.mock.photometry import FILTERS, magnitude
 from omnisky.observe.mock.shapes import half_light, inside
-from omnisky.observe.mock.templates import basis, calzetti, cardelli
+from omnisky.observe.mock.templates import attenuation, basis, calzetti, cardelli
 from omnisky.observe.mock.truth import Truth
 
 pytest.importorskip("galsim")
@@ -153,6 +153,16 @@ def test_dust_laws_are_one_in_v_and_fall_to_the_red():
     for law in (calzetti, cardelli):
         assert law(wave)[2] == pytest.approx(1, abs=0.02)
         assert (np.diff(law(wave)) < 0).all()
+
+
+def test_galaxies_hide_more_of_the_ultraviolet_than_starbursts():
+    """One in V; Calzetti's times λ^−0.2 in the red; 2175 Å lies above the line from one side of it to the other."""
+    wave = np.array([1700.0, 2175.0, 2800.0, 5500.0, 9000.0])
+    ours, grey = attenuation(wave), calzetti(wave)
+    assert ours[3] == pytest.approx(1, abs=0.01)
+    assert ours[4] == pytest.approx(grey[4] * (9000 / 5500) ** -0.2, rel=0.01)
+    assert (ours[:3] > grey[:3]).all()
+    assert ours[1] > 1.05 * np.interp(2175, wave[[0, 2]], ours[[0, 2]])
 
 
 # --- AB -----------------------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_the_example_of_the_docs_runs_as_printed(house, monkeypatch):
     named = {"models": {"omnisky-nano": house.models["toy"], "clip": house.models["clip"]}}
     named["heads"] = {"omnisky-nano": house.heads["shape"]}
     transport = httpx.ASGITransport(app=build(replace(house, api_key="", **named)))
-    monkeypatch.setattr("omnisky.serve.Client", partial(Client, transport=transport))
+    monkeypatch.setattr("omnisky.Client", partial(Client, transport=transport))
     told = {"galaxies": houses.SKY.take(slice(0, 8))}
     exec(example, told)
     assert told["vectors"].shape == told["found"].vectors.shape == (8, 16)

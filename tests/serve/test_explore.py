@@ -19,7 +19,7 @@ from omnisky.search import Index
 from omnisky.search.flat import FlatMap
 from omnisky.serve.explore import Sky, morton, write_sky
 from omnisky.serve.looks import CHUNK, SHEET, THUMB_PX, Pictures
-from omnisky.serve.site import copy_site, is_site, open_index, server, write_site
+from omnisky.serve.site import ALADIN, add_aladin, copy_site, is_site, open_index, refresh, server, write_site
 
 pytest.importorskip("PIL")
 WIDTH = 16
@@ -235,6 +235,20 @@ def test_a_site_is_served_and_moved(tmp_path):
     about.write_text(about.read_text().replace('"format": 1', '"format": 0'))
     with pytest.raises(CorruptFile, match="format"):
         is_site(site)
+
+
+def test_aladin_lite_stays_with_the_site_it_was_given_to(tmp_path):
+    index, _ = objects(5)
+    site = write_site(tmp_path / "site", [Sky(name="toys", title="Toys", index=index, flat=plane(5))])
+    assert json.loads((site / "site.json").read_text()) == {"aladin": False}
+    with pytest.raises(StorageError, match="npm pack aladin-lite"):
+        add_aladin(site, tmp_path / "aladin.js")
+    (tmp_path / "aladin.js").write_text("export default {}")
+    add_aladin(site, tmp_path / "aladin.js")
+    refresh(site)
+    moved = copy_site(site, tmp_path / "moved")
+    assert json.loads((moved / "site.json").read_text()) == {"aladin": True}
+    assert (moved / ALADIN).read_text() == "export default {}"
 
 
 def test_a_folder_of_embeddings_is_opened_as_what_it_is(tmp_path):

@@ -14,7 +14,7 @@ from test_explore import objects, plane
 from omnisky.search import Index
 from omnisky.search.flat import FlatMap
 from omnisky.serve.explore import Sky
-from omnisky.serve.site import server, write_site
+from omnisky.serve.site import add_aladin, refresh, server, write_site
 
 pytest.importorskip("PIL")
 pytestmark = [
@@ -85,6 +85,15 @@ LEAST = """(() => {
   least.value = 0.5;
   least.oninput({ target: least });
 })()"""
+
+
+ALADIN = """const told = (window.told = {});
+const catalog = ({ name }) => ({ removeAll() { told[name] = []; }, addSources(some) { told[name].push(...some); } });
+const view = { addCatalog() {}, gotoRaDec(...at) { told.at = at; }, setFoV() {} };
+const source = (ra, dec, { popupTitle }) => [popupTitle, ra, dec];
+export default { init: Promise.resolve(), aladin: () => view, catalog, source };
+"""
+"""As much of Aladin Lite's interface as the page uses"""
 
 
 def text(selector):
@@ -255,6 +264,34 @@ def test_without_webgl_it_draws_on_a_canvas(tab, address, sky):
     assert tab.run(f"{SEEN}(document.querySelector('#map canvas'), 'toys')") == 1
     assert find(tab, sky[1].object_id[12]) == sky[1].object_id[12]
     assert complaints(tab) == []
+
+
+def test_aladin_lite_is_told_what_is_asked_about(tab, tmp_path):
+    index, seen = objects(40)
+    site = write_site(tmp_path / "site", [Sky(name="toys", title="Toys", index=index, seen=seen, flat=plane(40))])
+    (tmp_path / "aladin.js").write_text(ALADIN)
+    add_aladin(site, tmp_path / "aladin.js")
+    refresh(site)
+    listening = server(site, 0)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    opened(tab, f"http://127.0.0.1:{listening.server_port}/")
+    name = find(tab, seen.object_id[7])
+    tab.until("document.querySelectorAll('.tile').length === 12")
+    tab.until("!document.querySelector('#aladin').hidden")
+    tab.run("document.querySelector('#aladin').click()")
+    told = "document.querySelector('#where iframe').contentWindow.told"
+    tab.until(f"{told}?.['the object']?.length === 1 && {told}['look-alikes'].length === 12 && {told}.all.length")
+    assert tab.run(f"{told}['the object']") == [[name, seen.ra[7], seen.dec[7]]] and tab.run(f"{told}.all.length") == 40
+    assert tab.run(f"{told}.at") == [seen.ra[7], seen.dec[7]] and tab.run("document.querySelector('#sky').hidden")
+    tab.press("ArrowRight")
+    tab.until(f"{told}['the object'][0][0] !== {name!r}")  # it follows
+    tab.run("document.querySelector('#aladin').click()")
+    assert not tab.run("document.querySelector('#sky').hidden") and not tab.run(
+        "document.querySelector('#where iframe')"
+    )
+    assert complaints(tab) == []
+    listening.shutdown()
+    listening.server_close()
 
 
 def test_a_sky_that_cannot_be_read_is_named(tab, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image as Picture
 
 pytest.importorskip("fastapi")
@@ -21,7 +22,8 @@ from starlette.testclient import TestClient
 from omnisky.adapt.adaptations import Linear
 from omnisky.adapt.finetuned import FineTunedModel
 from omnisky.embed import Embedding, embed, token_states
-from omnisky.generate import posterior
+from omnisky.generate import Roar, answers, posterior
+from omnisky.generate.answers import shown
 from omnisky.model import store
 from omnisky.observe.arrow import from_arrow
 from omnisky.observe.place import Cone
@@ -244,17 +246,25 @@ def test_a_galaxy_is_finished_from_its_centre(house, http):
 def test_an_aion_fills_in_and_the_seed_decides(http):
     ask = {"model": "numbers", "input": as_json(houses.magnitudes(2)), "target": "tok_z", "draws": 3, "temperature": 1}
     one, two, other = (http.post("/v1/generate", json=ask | {"seed": s}).json() for s in (1, 1, 2))
-    assert [row["object_id"] for row in one["data"]] == ["m0"] * 3 + ["m1"] * 3
+    assert [row["object_id"] for row in one["data"]] == ["m0/0", "m0/1", "m0/2", "m1/0", "m1/1", "m1/2"]
     assert one == two and one["data"] != other["data"]
 
 
-def test_posteriors_are_those_of_the_local_call(house, http):
-    seen = houses.magnitudes(3)
-    answer = http.post("/v1/posterior", json={"model": "numbers", "input": as_json(seen), "name": "z"}).json()
-    want = posterior(house.models["numbers"], seen, "z")
-    np.testing.assert_allclose([row["chance"] for row in answer["data"]], want.chance, rtol=1e-4)
-    np.testing.assert_allclose(answer["edges"], want.edges)
-    np.testing.assert_allclose([row["mean"] for row in answer["data"]], want.mean(), rtol=1e-4)
+def test_what_is_generated_is_what_the_local_call_draws(house, http):
+    seen, draw = houses.magnitudes(2), torch.Generator().manual_seed(5)
+    ask = {"model": "numbers", "input": as_json(seen), "target": "z", "draws": 2, "steps": 3, "seed": 5}
+    said = [row["scalars"]["z"] for row in http.post("/v1/generate", json=ask).json()["data"]]
+    want = answers(house.models["numbers"], seen, ("z",), how=Roar(steps=3), draws=2, generator=draw)
+    np.testing.assert_allclose(said, want["scalars"]["z"], rtol=1e-5)
+
+
+def test_only_what_is_named_is_shown(house, http):
+    seen, model = houses.numbers(3), house.models["numbers"]
+    ask = {"model": "numbers", "input": as_json(seen), "name": "z", "inputs": ["mag"]}
+    told = [row["chance"] for row in http.post("/v1/posterior", json=ask).json()["data"]]
+    np.testing.assert_allclose(told, posterior(model, shown(model, seen, ("mag",), ("tok_z",)), "z").chance, rtol=1e-4)
+    refused = http.post("/v1/posterior", json=ask | {"inputs": ["image"]})
+    assert refused.status_code == 422 and "tok_mag" in refused.text  # what the model knows
 
 
 def test_a_head_says_classes_with_their_chances(house, http):
@@ -341,7 +351,8 @@ def test_the_server_tells_what_it_has(house, http):
     assert told["limits"]["rows"] == 30 and told["indices"][0]["model"] == "clip" and told["heads"] == ["shape"]
     models = {one["id"]: one for one in http.get("/v1/models").json()["data"]}
     assert models["toy"]["can"] == ["embed", "generate"] and models["numbers"]["can"][-1] == "posterior"
-    assert models["toy"]["reads"] == [{"part": "image", "name": "images", "bands": list(small.BANDS)}]
+    codec = {"part": "image", "name": "images", "kind": "SpiralPatches", "bands": list(small.BANDS)}
+    assert models["toy"]["reads"] == [codec]
     http.post("/v1/embed", json={"model": "toy", "input": as_json(small.galaxies(2))})
     said = http.get("/metrics").text
     assert 'omnisky_requests_total{route="/v1/embed",status="200"}' in said

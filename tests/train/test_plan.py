@@ -1,7 +1,9 @@
 """A plan against what small models really take: bytes exactly, work within 5 %, activations within a third."""
 
+import re
 import resource
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import ranks
@@ -15,6 +17,7 @@ from omnisky.model import activation
 from omnisky.model.masked import gated
 from omnisky.model.transformer import CoreConfig
 from omnisky.recipes import RECIPES, recipe
+from omnisky.recipes.sizes import markdown
 from omnisky.train.devices import Place
 from omnisky.train.plan import plan
 from omnisky.train.sharding import cut_up, outline
@@ -137,6 +140,13 @@ def test_every_recipe_can_be_planned(name):
 def test_a_plan_that_cannot_be(given):
     with pytest.raises(BadValue):
         plan(recipe("aion-base"), **given)
+
+
+def test_the_table_of_sizes_is_the_plans():
+    """docs/sizes.md, and `omnisky plan` alone."""
+    page = (Path(__file__).parents[2] / "docs" / "sizes.md").read_text(encoding="utf-8")
+    assert page == markdown()
+    assert re.findall(r"^\| `([\w-]+)` ", page, re.MULTILINE) == list(RECIPES)
 
 
 def test_the_command_prints_what_the_plan_says(capsys):

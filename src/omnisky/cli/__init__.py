@@ -18,7 +18,7 @@ from cyclopts import App, Parameter
 from omnisky import __version__
 from omnisky.cli.adapt import fit, predict
 from omnisky.cli.batch import embed
-from omnisky.cli.explore import explore, serve_site
+from omnisky.cli.explore import explore, serve_demo
 from omnisky.cli.find import index, label, odd, search
 from omnisky.cli.measure import app as measure
 from omnisky.cli.pairs import align
@@ -144,7 +144,8 @@ app.command(predict)
 def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | None = None, serve: bool = True) -> None:
     """See a foundation model at work: look-alikes, a map, completions and morphologies of real galaxies, on one page.
 
-    In a terminal it ends by serving the explorer of the real sample, until Ctrl-C.
+    In a terminal it ends by serving the explorer of the real sample, until Ctrl-C; with the extra "serve" the shipped
+    models stand behind it: uploads land on the map, and what models tell is shown beside what was measured.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
         return
     if serve and data is None and sys.stdin.isatty():
         print("walk through it: ", end="")
-        serve_site(out / "explorer", port=0, show=False)
+        serve_demo(out / "explorer", {sky.name: sky.seen for sky in story.skies if sky.seen is not None})
     else:
         print(f"walk through it: omnisky explore {out}")
 

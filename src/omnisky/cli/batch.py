@@ -90,4 +90,5 @@ def _catalogue(model: str, data: str, out: Path, asked: dict[str, Any]) -> str:
     if not rates:
         return "all was there already; "
     told = f"{report.objects:,} objects in {len(report.done)} partitions; "
-    return told + f"workers: {len(rates)}, {min(rates.values()):.3g}–{max(rates.values()):.3g} objects/s each; "
+    told += f"workers: {len(rates)}, {min(rates.values()):.3g}–{max(rates.values()):.3g} objects/s each; "
+    return told + f"overhead: {report.overhead():.0%} of their time; "

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omnisky.observe.loader import Source
 
 
 def explore(
@@ -11,6 +15,7 @@ def explore(
     *sides: str,
     data: str = "",
     model: tuple[str, ...] = (),
+    aladin: Path | None = None,
     static: Path | None = None,
     title: str = "",
     port: int = 8000,
@@ -29,7 +34,11 @@ def explore(
     data
         Images, spectra and numbers of the same objects: a folder or file that `omnisky.read` opens.
     model
-        Models to ask meanwhile (extra "serve"): where uploads land; with --data also what they tell of its objects.
+        Models to ask meanwhile (extra "serve"): where uploads land; with --data, or of the demo's own objects, also
+        what they tell of those.
+    aladin
+        Aladin Lite's aladin.js (`npm pack aladin-lite`), to see the sky in it; pictures of the sky come from the
+        network, once it is opened. It stays with the site.
     static
         Write the site here, for any web server, instead of showing it.
     title
@@ -41,17 +50,20 @@ def explore(
     fresh
         Make the map and everything beside it again.
     """
-    from omnisky.serve.site import copy_site, is_site
+    from omnisky.serve.site import add_aladin, copy_site, is_site, refresh
 
     site = folder if not fresh and is_site(folder) else folder / "explorer"
     if fresh or not is_site(site):
         _write(site, folder, sides, data, title)
+    if aladin is not None:
+        add_aladin(site, aladin)
     if static is not None:
+        refresh(site)
         copy_site(site, static)
         print(f"{static}: show it with python -m http.server --directory {static}")
         return
     if model:
-        _serve_with_models(site, model, data, port, open)
+        serve_models(site, model, _measured(site, data), port, open)
     else:
         serve_site(site, port, open)
 
@@ -88,12 +100,38 @@ def serve_site(site: Path, port: int, show: bool) -> None:
             print()
 
 
-def _serve_with_models(site: Path, models: tuple[str, ...], data: str, port: int, show: bool) -> None:
+def _measured(site: Path, data: str) -> dict[str, Source]:
+    """What models are asked about, by sky: `data`, or what the demo showed, which comes with the package."""
     import json
+
+    from omnisky.demo.sample import shown_again
+    from omnisky.observe.read import read
+
+    if not data:
+        return shown_again(site)
+    names = [one["name"] for one in json.loads((site / "data" / "skies.json").read_text(encoding="utf-8"))]
+    return dict.fromkeys(names, read(data))
+
+
+def serve_demo(site: Path, seen: Mapping[str, Source]) -> None:
+    """With all shipped models behind it, where the extra "serve" is installed; until Ctrl-C."""
+    from importlib.util import find_spec
+
+    from omnisky.model.store import shipped_models
+
+    if all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        serve_models(site, shipped_models(), seen, port=0, show=False)
+    else:
+        print("pip install 'omnisky[serve]' lets models answer, too. Until then: ", end="")
+        serve_site(site, port=0, show=False)
+
+
+def serve_models(site: Path, models: Sequence[str], seen: Mapping[str, Source], port: int, show: bool) -> None:
+    """As `serve_site`, with models behind it. Raises MissingExtra, StorageError."""
+    import socket
     import webbrowser
 
-    from omnisky.errors import MissingExtra
-    from omnisky.observe.read import read
+    from omnisky.errors import MissingExtra, StorageError
     from omnisky.serve.site import mount, refresh
 
     try:
@@ -107,10 +145,16 @@ def _serve_with_models(site: Path, models: tuple[str, ...], data: str, port: int
     refresh(site)
     house = House.open(models)
     app = build(house, hosts=("127.0.0.1", "localhost"))
-    names = [one["name"] for one in json.loads((site / "data" / "skies.json").read_text(encoding="utf-8"))]
-    seen = read(data) if data else None
-    mount(app, site, {} if seen is None else dict.fromkeys(names, seen))
-    print(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)", flush=True)
-    if show:
-        webbrowser.open(f"http://127.0.0.1:{port}/")
-    uvicorn.run(app, http=within(house.limits), host="127.0.0.1", port=port, log_level="warning")
+    mount(app, site, seen)
+    with socket.socket() as door:  # here, so that the address is known, and open before the browser asks
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise StorageError(f"port {port}", saw=str(error), want="a free port", hint="--port 0 for any") from error
+        door.listen()
+        address = f"http://127.0.0.1:{door.getsockname()[1]}/"
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
+        if show:
+            webbrowser.open(address)
+        uvicorn.Server(uvicorn.Config(app, http=within(house.limits), log_level="warning")).run(sockets=[door])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def plan(name: str, *edits: str, gpus: int = 1, gpu: str = "h100", data: Path | None = None) -> None:
+def plan(name: str = "", *edits: str, gpus: int = 1, gpu: str = "h100", data: Path | None = None) -> None:
     """Say what a recipe needs: parameters, memory by part, work and time a step: omnisky plan aion-xlarge --gpus 64.
 
     Parameters
     ----------
     name
-        The recipe (see `omnisky recipes`).
+        The recipe (see `omnisky recipes`); without one, a line for each of them.
     edits
         Changes as key=value: batch=1024 remat=true shard=true.
     gpus
@@ -24,11 +24,16 @@ def plan(name: str, *edits: str, gpus: int = 1, gpu: str = "h100", data: Path | 
     from omnisky.codec.tokens import encode_all
     from omnisky.observe.read import read
     from omnisky.recipes import recipe
+    from omnisky.recipes.sizes import HEADINGS
+    from omnisky.recipes.sizes import rows as rows_of_all
     from omnisky.train.config import edit
     from omnisky.train.plan import SHARE
     from omnisky.train.plan import plan as worked_out
     from omnisky.watch import show_table
 
+    if not name:
+        show_table(HEADINGS, rows_of_all())
+        return
     run = edit(recipe(name), edits)
     tokens = None if data is None else encode_all(run.codecs, read(data).take([0]))
     lengths = None if tokens is None else {span: len(tokens[span]) for span in tokens}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from omnisky.codec.winograd import convolved
+from omnisky.codec.bilinear import convolved
 
 ALMOST_SHUT = -10.0
 """where a gate's logit begins: every unit starts as nearly the identity. Adam needs thousands of steps to open it"""

@@ -28,6 +28,7 @@ from omnisky.serve.explore import Sky
 MODEL = "omnisky-clip"
 ASKED = MockSky(objects=300, population=Population(seed=11, faintest_r_mag=19.0, stars=0.0))
 """another seed than the model was trained on"""
+MADE_UP = "None of these galaxies exists, and the model has not met them before: they are of another made-up sky."
 
 
 def known_galaxies() -> Index:
@@ -49,11 +50,10 @@ def four_ways_on_the_mock_sky(story: Story, sky: MockSky = ASKED) -> None:
         except MissingExtra as missing:
             story.sections.append(Section(heading, f"Not shown here: {missing}"))
             return
-        told = "None of these galaxies exists, and the model has not met them before: they are of another made-up sky."
         sides = both(store.load(MODEL), seen)
         title = "Made-up galaxies: images and spectra in one space"
-        story.skies.append(Sky(name="mock", title=title, index=Index(sides), seen=seen, about=told))
-        four_ways(story, sides, seen, seen["truth"]["redshift"], colours(seen), heading, told)
+        story.skies.append(Sky(name="mock", title=title, index=Index(sides), seen=seen, about=MADE_UP))
+        four_ways(story, sides, seen, seen["truth"]["redshift"], colours(seen), heading, MADE_UP)
 
 
 def four_ways(

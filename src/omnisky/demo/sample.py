@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -14,11 +15,12 @@ from torch import nn
 from omnisky import plot, watch
 from omnisky.adapt.pool import AttentiveProbe
 from omnisky.demo.aion import any_to_any
-from omnisky.demo.across import four_ways_on_the_mock_sky, redshifts_of_spectra
+from omnisky.demo.across import ASKED, MADE_UP, four_ways_on_the_mock_sky, redshifts_of_spectra
 from omnisky.demo.mock import mock_sky
 from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
 from omnisky.embed import embed, signature, token_states
 from omnisky.model import store
+from omnisky.observe.loader import Source
 from omnisky.observe.sample import SOURCES, sample_sky
 from omnisky.observe.types import Labels, Observation
 from omnisky.page import Section
@@ -27,6 +29,8 @@ from omnisky.search import Index
 from omnisky.serve.explore import Sky
 from omnisky.serve.site import write_site
 from omnisky.train.loop import train
+
+REAL = "Real galaxies of the Hubble eXtreme Deep Field; what each looks like is a probe's guess."
 
 
 def sample_demo(folder: str | Path, steps: int = 30) -> Story:
@@ -50,10 +54,9 @@ def sample_demo(folder: str | Path, steps: int = 30) -> Story:
     shapes(story, galaxies, chance, probe.names_)
     flat = the_map(story, galaxies, embedding, chance.argmax(1), probe.names_)
     shape = Labels(columns={"looks": np.asarray(probe.names_)[chance.argmax(1)]})
-    told = "Real galaxies of the Hubble eXtreme Deep Field; what each looks like is a probe's guess."
     seen, index = galaxies | {"shape": shape}, Index(embedding)
     title = "The Hubble eXtreme Deep Field"
-    story.skies.append(Sky(name="hubble", title=title, index=index, seen=seen, about=told, flat=flat))
+    story.skies.append(Sky(name="hubble", title=title, index=index, seen=seen, about=REAL, flat=flat))
     completions(story, model, galaxies)
     _spectra(story, sky.spectra)
     mock_sky(story)
@@ -75,6 +78,20 @@ def _explorer(story: Story) -> None:
             "a table.",
         )
     )
+
+
+def shown_again(site: Path) -> dict[str, Source]:
+    """What was measured of the objects of each sky that this demo wrote to a site: it comes with the package."""
+    skies: dict[str, tuple[str, Callable[[], Source]]] = {
+        "hubble": (REAL, lambda: sample_sky().galaxies),
+        "mock": (MADE_UP, lambda: ASKED),
+    }
+    found = {}
+    for name, (about, make) in skies.items():
+        file = site / "data" / name / "sky.json"
+        if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["about"] == about:
+            found[name] = make()
+    return found
 
 
 def shipped_probe(model: nn.Module) -> AttentiveProbe:

@@ -10,6 +10,7 @@ Each switch there is earned by a published checkpoint. Conventions:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnisky.errors import BadValue
-from omnisky.model.activation import ACTIVATIONS, bent
+from omnisky.model.activation import ACTIVATIONS, bent, product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,8 @@ Memory = tuple[Tensor, Tensor]
 
 FOLDED = 32
 """tokens of a context from which on a single query folds its values"""
+SCORES = 2**24
+"""scores that are kept at once where nothing is learnt: 32 MB in bfloat16"""
 
 
 class KeyValues:
@@ -126,11 +129,12 @@ class Attention(nn.Module):
             return self.out(F.linear(x, self.qkv.weight[2 * width :], None if bias is None else bias[2 * width :]))
         if alone:
             attend = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)[None]
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = product(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.norm_query(q), self.norm_key(k)
         if cache is not None:
             k, v = cache.extend(k, v)
-        return self.out(_mix(q, k, v, attend, causal and q.shape[2] > 1, self.dropout if self.training else 0.0))
+        mixed = _mix(q, k, v, attend, causal and q.shape[2] > 1, self.dropout if self.training else 0.0)
+        return product(self.out, mixed)
 
 
 class CrossAttention(nn.Module):
@@ -145,15 +149,15 @@ class CrossAttention(nn.Module):
         self.norm_query, self.norm_key = _head_norm(config), _head_norm(config)
 
     def forward(self, x: Tensor, context: Tensor | Memory, attend: Tensor | None = None) -> Tensor:
-        q = self.norm_query(self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))
+        q = self.norm_query(product(self.query, x).unflatten(-1, (self.heads, -1)).transpose(1, 2))
         if isinstance(context, Tensor) and self._folds(x, context):
-            return self.out(self._one_pass(q, context, attend))
+            return product(self.out, self._one_pass(q, context, attend))
         k, v = self.remember(context) if isinstance(context, Tensor) else context
-        return self.out(_mix(q, k, v, attend, False, self.dropout if self.training else 0.0))
+        return product(self.out, _mix(q, k, v, attend, False, self.dropout if self.training else 0.0))
 
     def remember(self, context: Tensor) -> Memory:
         """Keys and values of a context, to be looked at more than once."""
-        k, v = self.key_value(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        k, v = product(self.key_value, context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.norm_key(k), v
 
     def _folds(self, x: Tensor, context: Tensor) -> bool:
@@ -189,8 +193,9 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inside = bent(self.up, self.activation, x)
         if self.gate is None:
-            return self.down(inside)
-        return self.down(inside * self.gate(x) if torch.is_grad_enabled() else inside.mul_(self.gate(x)))
+            return product(self.down, inside)
+        gate = product(self.gate, x)
+        return product(self.down, inside * gate if torch.is_grad_enabled() else inside.mul_(gate))
 
 
 class Branch(nn.Module):
@@ -303,13 +308,24 @@ def _head_norm(config: CoreConfig) -> nn.Module:
 def _mix(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, causal: bool, dropout: float) -> Tensor:
     """softmax(q·kᵀ/√d)·v for every head, heads side by side again."""
     attend = None if attend is None else attend.unsqueeze(-3)
-    # torch's fused kernel is 3–8 times slower than plain products in its bf16 backward pass on CPUs (dev/LOG.md).
-    plain = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad and not dropout
-    if plain:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not dropout and _plain_is_faster(q, causal):
         y = _plain_attention(q, k, v, attend, causal)
     else:
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, is_causal=causal, dropout_p=dropout)
     return y.transpose(1, 2).flatten(2)
+
+
+def _plain_is_faster(q: Tensor, causal: bool) -> bool:
+    """Torch's fused bf16 kernel is 3–8 times slower than plain products on the way back, and 1.4–1.7 times slower on
+    the way there where a CPU has no tiles (AMX) for it, unless it can leave half out (dev/LOG.md).
+    """
+    return q.requires_grad or not (causal or _has_tiles())
+
+
+@cache
+def _has_tiles() -> bool:
+    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(told.get("amx_bf16"))
 
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, causal: bool) -> Tensor:
@@ -319,10 +335,17 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, cau
     if not bias.is_floating_point():
         # −finfo.max, not −∞: a row that may look at nothing stays finite.
         bias = torch.where(bias, 0.0, torch.finfo(q.dtype).min)
-    bias = bias.to(q.dtype).expand(*q.shape[:3], k.shape[2]).flatten(0, 1)
+    bias = bias.to(q.dtype).expand(*q.shape[:3], k.shape[2])
+    step = len(q) if q.requires_grad else max(1, SCORES // bias[0].numel())
+    pieces = (_mixed(*piece) for piece in zip(*(t.split(step) for t in (q, k, v, bias)), strict=True))
+    return torch.cat(list(pieces)) if step < len(q) else next(pieces)
+
+
+def _mixed(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     queries, keys = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)
-    scores = torch.baddbmm(bias, queries, keys, alpha=q.shape[-1] ** -0.5)
-    return (scores.softmax(-1) @ v.flatten(0, 1)).view_as(q)
+    with torch.autocast(q.device.type, enabled=False):  # its softmax is one of float32 numbers, there and back
+        scores = torch.baddbmm(bias.flatten(0, 1), queries, keys, alpha=q.shape[-1] ** -0.5)
+        return (scores.softmax(-1) @ v.flatten(0, 1)).view_as(q)
 
 
 def initialise(core: nn.Module, depth: int, generator: torch.Generator | None = None) -> None:

@@ -28,6 +28,8 @@ from omnisky.storage import atomic
 
 BLOCK = 1 << 16
 """rows of a side that are compared at a time: 64 MB of 256 numbers each"""
+GROUP = 64
+"""numbers of which only the largest is looked at first"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,19 +331,29 @@ def _of_all(
     for start in range(0, most, BLOCK):
         block = np.arange(start, min(start + BLOCK, most)) if allowed is None else allowed[start : start + BLOCK]
         vectors = units[start : start + BLOCK] if allowed is None else units[block]
-        similarity = np.concatenate([best, queries @ vectors.T], axis=1)
-        places = np.concatenate([places, np.broadcast_to(block, (len(queries), len(block)))], axis=1)
-        best, places = _top(similarity, places, min(k, similarity.shape[1]))
+        similarity = queries @ vectors.T
+        if k < len(block):  # of a block the best alone: all else of it is never copied
+            chosen = _largest(similarity, k)
+            similarity, block = np.take_along_axis(similarity, chosen, 1), block[chosen]
+        similarity = np.concatenate([best, similarity], axis=1)
+        places = np.concatenate([places, np.broadcast_to(block, (len(queries), block.shape[-1]))], axis=1)
+        order = similarity.argsort(1)[:, ::-1][:, :k]
+        best, places = (np.take_along_axis(one, order, 1) for one in (similarity, places))
     return best, places
 
 
-def _top(similarity: np.ndarray, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar of each query, most similar first."""
-    if k < similarity.shape[1]:
-        chosen = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        similarity, places = (np.take_along_axis(one, chosen, 1) for one in (similarity, places))
-    order = similarity.argsort(1)[:, ::-1]
-    return np.take_along_axis(similarity, order, 1), np.take_along_axis(places, order, 1)
+def _largest(numbers: Float[np.ndarray, "row number"], k: int) -> Integer[np.ndarray, "row k"]:
+    """Columns of the k largest of each row, in no order. They lie in the k groups whose own largest are largest."""
+    columns = None
+    if numbers.shape[1] > 4 * k * GROUP:
+        whole = numbers.shape[1] // GROUP * GROUP
+        groups = np.fmax.reduce(numbers[:, :whole].reshape(len(numbers), -1, GROUP), axis=2)
+        chosen = np.argpartition(-groups, k - 1, axis=1)[:, :k, None] * GROUP + np.arange(GROUP)
+        rest = np.broadcast_to(np.arange(whole, numbers.shape[1]), (len(numbers), numbers.shape[1] - whole))
+        columns = np.concatenate([chosen.reshape(len(numbers), -1), rest], axis=1)
+        numbers = np.take_along_axis(numbers, columns, 1)
+    found = np.argpartition(-numbers, k - 1, axis=1)[:, :k]
+    return found if columns is None else np.take_along_axis(columns, found, 1)
 
 
 def _place_of(rows: Integer[np.ndarray, " row"], n: int) -> Integer[np.ndarray, " object"]:

@@ -1,6 +1,6 @@
 """Let others look: models over HTTP (`omnisky serve`), and the client that asks them as if they were here.
 
-from omnisky.serve import Client
+from omnisky import Client
 
 found = Client("http://127.0.0.1:8000").embed("omnisky-nano", galaxies)  # as omnisky.embed(model, galaxies)
 

@@ -258,7 +258,8 @@ def _models(house: House) -> list[dict[str, Any]]:
 
 def _reads(codec: Codec) -> dict[str, Any]:
     bands = getattr(codec, "bands", None)
-    return {"part": codec.part, "name": codec.name, "bands": None if bands is None else list(bands)}
+    about = {"part": codec.part, "name": codec.name, "kind": type(codec).__name__}
+    return about | {"bands": None if bands is None else list(bands)}
 
 
 @routes.get("/health", response_model=asks.HealthAnswer)

@@ -103,7 +103,8 @@ class GenerateAsk(Strict):
     model: str
     input: Inputs
     target: str = Field(description="the modality told")
-    temperature: float = Field(0.0, ge=0, le=10)
+    inputs: list[str] = Field([], max_length=100, description="AION: modalities that are shown; if none, all seen")
+    temperature: float | None = Field(None, ge=0, le=10, description="0 is the likeliest; else AstroPT 0, AION 1")
     seed: int = Field(0, ge=0, lt=2**63)
     keep: int | None = Field(None, ge=1, description="AstroPT: how many tokens of the input are shown")
     steps: int | None = Field(None, ge=1, le=1000, description="AION")
@@ -116,6 +117,7 @@ class PosteriorAsk(Strict):
     model: str
     input: Inputs
     name: str = Field(description="of the number, such as z", examples=["z"])
+    inputs: list[str] = Field([], max_length=100, description="modalities that are shown; if none, all seen")
     temperature: float = Field(1.0, gt=0, le=100)
 
 
@@ -181,11 +183,21 @@ class SearchAnswer(BaseModel):
     matches: list[Match] = Field(description="nearest first")
 
 
+class Told(BaseModel):
+    """As an input, with parts by the names that the model has for them, such as image_hsc."""
+
+    model_config = ConfigDict(extra="allow")
+
+    object_id: str = Field(description="id/0, id/1, … of several draws")
+    ra: Number
+    dec: Number
+
+
 class GenerateAnswer(BaseModel):
     model: str
     generated: Literal[True] = True
     target: str
-    data: list[Seen]
+    data: list[Told]
 
 
 class PosteriorRow(BaseModel):
@@ -218,6 +230,7 @@ class PredictAnswer(BaseModel):
 class Reads(BaseModel):
     part: str
     name: str
+    kind: str = Field(description="of the codec")
     bands: list[str] | None = None
 
 

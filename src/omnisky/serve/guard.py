@@ -111,7 +111,7 @@ def demand_npz(body: bytes, limits: Limits) -> None:
         for one in archive.infolist():
             demand_bytes("npz", size := size + one.file_size, limits)
             if one.filename.startswith("jpeg"):
-                hint = "one picture as it is, or many as Arrow: omnisky.serve.Client"
+                hint = "one picture as it is, or many as Arrow: omnisky.Client"
                 raise ObservationError("pictures within npz", want="arrays of fluxes", hint=hint)
             with archive.open(one) as member:
                 shape, dtype = _npy_header(member)

@@ -14,10 +14,11 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from omnisky.codec.tokens import Codec, Tokens, encode_all
+from omnisky.codec.tokens import Codec, Tokens
 from omnisky.embed import Embedder, Embedding, only
 from omnisky.errors import BadValue, MissingModality
-from omnisky.generate import MaskGit, Posterior, fill, generate, posterior
+from omnisky.generate import Posterior, Roar, answers, generate, posterior
+from omnisky.generate.answers import keys_of, shown
 from omnisky.model.autoregressive import Autoregressive
 from omnisky.model.contrastive import Pairs
 from omnisky.model.masked import AnyToAny
@@ -92,12 +93,12 @@ class Serving:
         """What the model tells of `ask.target`. Raises BadValue, MissingModality, and what the generators raise."""
         model, together = self.house.model(ask.model), concatenate(list(seen))
         if isinstance(model, Autoregressive):
-            if ask.keep is None or ask.steps is not None or ask.draws is not None:
+            if ask.keep is None or _given(ask) != ("keep",):
                 raise BadValue(f"{ask.model} continues a sequence", saw=_given(ask), want="keep")
             return await self.desk.ask(("generate", object()), together, lambda some: _continued(model, some, ask))
         if isinstance(model, AnyToAny):
             if ask.keep is not None:
-                raise BadValue(f"{ask.model} fills in modalities", saw=_given(ask), want="steps, draws or neither")
+                raise BadValue(f"{ask.model} fills in modalities", saw=_given(ask), want="inputs, steps, draws or none")
             return await self.desk.ask(("generate", object()), together, lambda some: _filled(model, some, ask))
         raise BadValue(f"{ask.model} does not generate", saw=type(model).__name__, want="an AstroPT or an AION")
 
@@ -109,10 +110,11 @@ class Serving:
             saw, hint = type(model).__name__, "" if able else "omnisky serve FOLDER, of an AION"
             raise BadValue(f"{ask.model} has no posteriors", saw=saw, want=able or "an AION", hint=hint)
         size = self.house.limits.batch
-        key = ("posterior", ask.model, ask.name, ask.temperature)
+        key = ("posterior", ask.model, ask.name, ask.temperature, *ask.inputs)
 
         def work(some: Observation) -> Rows:
-            return posterior(model, some, ask.name, temperature=ask.temperature, batch=size)
+            asked = shown(model, some, ask.inputs, keys_of(model, (ask.name,))) if ask.inputs else some
+            return posterior(model, asked, ask.name, temperature=ask.temperature, batch=size)
 
         return await self._each(key, seen, work)
 
@@ -161,7 +163,7 @@ def _open(low: float | None, high: float | None) -> tuple[float, float]:
 
 
 def _given(ask: GenerateAsk) -> tuple[str, ...]:
-    return tuple(name for name in ("keep", "steps", "draws") if getattr(ask, name) is not None)
+    return tuple(name for name in ("keep", "steps", "draws", "inputs") if getattr(ask, name) not in (None, []))
 
 
 def _codec(model: nn.Module, name: str) -> Codec:
@@ -177,18 +179,14 @@ def _continued(model: Autoregressive, seen: Observation, ask: GenerateAsk) -> Ob
     total, keep = len(tokens[codec.name]), ask.keep or 0
     if not keep < total:
         raise BadValue("keep", saw=keep, want=f"1 … {total - 1}, of {total} tokens")
-    shown = Tokens({codec.name: tokens[codec.name].span(0, keep)})
+    start = Tokens({codec.name: tokens[codec.name].span(0, keep)})
     draw = torch.Generator().manual_seed(ask.seed)
-    told = generate(model, shown, codec.name, total - keep, temperature=ask.temperature, generator=draw)
+    told = generate(model, start, codec.name, total - keep, temperature=ask.temperature or 0.0, generator=draw)
     return codec.decode(told.to("cpu"), like=seen)
 
 
 def _filled(model: AnyToAny, seen: Observation, ask: GenerateAsk) -> Observation:
-    codec, device = _codec(model, ask.target), next(model.parameters()).device
-    others = tuple(one for one in model.codecs if one.name != ask.target)
-    tokens = encode_all(others, seen).to(device)
-    how, draws = MaskGit(steps=ask.steps or MaskGit.steps, temperature=ask.temperature), ask.draws or 1
-    told = fill(model, tokens, (ask.target,), how, draws=draws, generator=torch.Generator().manual_seed(ask.seed))
-    like = seen.take(np.repeat(np.arange(len(seen)), draws))
-    found = codec.decode(Tokens({ask.target: told[ask.target]}).to("cpu"), like=like)
-    return Observation(like.object_id, like.ra, like.dec, found.parts)
+    warmth = Roar.temperature if ask.temperature is None else ask.temperature
+    way = Roar(steps=ask.steps or Roar.steps, temperature=warmth)
+    draw = torch.Generator().manual_seed(ask.seed)
+    return answers(model, seen, (ask.target,), ask.inputs, way, draws=ask.draws or 1, generator=draw)

@@ -11,15 +11,20 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from omnisky.embed import Embedding
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.arrow import to_arrow
-from omnisky.observe.loader import Source
+from omnisky.observe.loader import Source, of_parts
+from omnisky.observe.types import Image, Observation, Spectrum
 from omnisky.search import Index
 from omnisky.serve.explore import FORMAT, Sky, blocks, write_sky
 from omnisky.storage import atomic
+
+ALADIN = Path("aladin") / "aladin.js"
+"""where a site keeps Aladin Lite, if it was given it"""
 
 
 def write_site(folder: str | Path, skies: Sequence[Sky], watch: Callable[[int, int], None] | None = None) -> Path:
@@ -43,6 +48,20 @@ def refresh(folder: Path) -> None:
             if file.is_file():
                 with atomic(folder / file.relative_to(web)) as draft:
                     shutil.copyfile(file, draft)
+    with atomic(folder / "site.json") as draft:
+        draft.write_text(json.dumps({"aladin": (folder / ALADIN).is_file()}), encoding="utf-8")
+
+
+def add_aladin(folder: Path, file: Path) -> None:
+    """Aladin Lite's aladin.js (npm: aladin-lite) into the site: its page shows the sky in it, too. Raises StorageError.
+
+    It is not in our package: it is LGPL, and nearly ten times as large as the explorer.
+    """
+    if not file.is_file():
+        hint = "npm pack aladin-lite; dist/aladin.js is in it"
+        raise StorageError(f"{file}", saw="no such file", want="Aladin Lite's aladin.js", hint=hint)
+    with atomic(folder / ALADIN) as draft:
+        shutil.copyfile(file, draft)
 
 
 def is_site(folder: Path) -> bool:
@@ -113,13 +132,17 @@ def server(folder: str | Path, port: int = 8000) -> ThreadingHTTPServer:
 
 
 def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, path: str = "/") -> None:
-    """Serve the site beside the routes of a FastAPI or Starlette app, which go before it; the page finds its API there.
+    """Serve the site beside the routes of `app.build`'s application, which go before it; the page finds its API there.
 
     Of a sky's objects in `seen` it also hands out what was measured, as an Arrow stream: what models are asked about.
+    Of an upload it tells what it read, for the page to draw.
     """
-    from starlette.responses import Response
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
     from starlette.staticfiles import StaticFiles
+
+    from omnisky.serve.wire import json_of, observation
 
     kept = {name: _Measured(source) for name, source in (seen or {}).items()}
 
@@ -128,7 +151,16 @@ def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, 
         data = kept[name].arrow(object_id) if name in kept else None
         return Response(status_code=404) if data is None else Response(data, media_type="application/octet-stream")
 
-    app.router.routes.append(Route(f"{path.rstrip('/')}/objects/{{sky}}/{{object_id:path}}", measured))
+    async def look(request: Any) -> Response:
+        limits = request.app.state.serving.house.limits
+        found = (await run_in_threadpool(observation, await request.body(), limits)).take([0])
+        drawn = {name: part for name, part in found.parts.items() if isinstance(part, Image | Spectrum)}
+        told = await run_in_threadpool(json_of, Observation(found.object_id, found.ra, found.dec, drawn))
+        return JSONResponse(told[0])
+
+    beside = path.rstrip("/")
+    app.router.routes.append(Route(f"{beside}/objects/{{sky}}/{{object_id:path}}", measured))
+    app.router.routes.append(Route(f"{beside}/look", look, methods=["POST"]))
     app.mount(path, StaticFiles(directory=site, html=True), name="explorer")
 
 
@@ -136,10 +168,10 @@ class _Measured:
     """Objects by id."""
 
     def __init__(self, seen: Source) -> None:
-        self.seen, self.rows = seen, {}  # type: tuple[Source, dict[str, int]]
-        for block, end in blocks(seen):
-            start = end - len(block)
-            self.rows |= {name: start + i for i, name in enumerate(block.object_id.tolist())}
+        self.seen = seen
+        if (known := getattr(seen, "object_id", None)) is None:
+            known = np.concatenate([block.object_id for block, _ in blocks(of_parts(seen, ()))])
+        self.rows = {str(name): row for row, name in enumerate(known)}
 
     def arrow(self, object_id: str) -> bytes | None:
         """An Arrow stream; None for a stranger."""

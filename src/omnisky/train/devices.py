@@ -46,11 +46,13 @@ class Place:
         """
         if self.precision == "fp32":
             return model
-        copied = copy.deepcopy(model)
-        for module in copied.modules():
-            if isinstance(module, nn.Linear):
-                module.to(PRECISIONS[self.precision])
-        return copied
+        linears = (module for module in model.modules() if isinstance(module, nn.Linear))
+        weights = {id(w): w for linear in linears for w in linear.parameters()}
+        kind = PRECISIONS[self.precision]
+        # Told beforehand what stands for the weights, deepcopy makes no copy of them in float32.
+        return copy.deepcopy(
+            model, {key: nn.Parameter(w.detach().to(kind), w.requires_grad) for key, w in weights.items()}
+        )
 
     def gather(self, rows: Tensor) -> tuple[Tensor, int]:
         """The rows of all ranks, as many of each, and where this rank's own begin; gradients find their way back.

@@ -13,7 +13,7 @@ from omnisky.observe.mock import cosmos, lines
 from omnisky.observe.mock.chances import Use, generator
 from omnisky.observe.mock.photometry import FILTERS, nanomaggies
 from omnisky.observe.mock.population import BULGE_DUST, YOUNG_DUST, Stars
-from omnisky.observe.mock.templates import basis, calzetti, through_milky_way
+from omnisky.observe.mock.templates import attenuation, basis, through_milky_way
 from omnisky.observe.mock.truth import Truth
 
 PARTS = ("bulge", "disc", "young")
@@ -73,7 +73,7 @@ def _galaxy(seen: Truth, stars: Stars, row: int, seed: int) -> Light:
     rest, z = templates.wavelength_aa, float(seen.redshift[row])
     lots = generator(seed, int(seen.index[row]), Use.TEXTURE)
     weights = np.stack([stars.bulge[row], stars.disc[row], stars.young[row]]).astype(np.float32)
-    law = calzetti(rest)
+    law = attenuation(rest)
     dust = float(seen.dust_av_mag[row]) * np.array([BULGE_DUST, 1, YOUNG_DUST])
     galaxy = np.stack([w @ templates.population for w in weights]) * 10 ** (-0.4 * dust[:, None] * law)
     continuum = galaxy.sum(axis=0)

@@ -17,7 +17,7 @@ from omnisky.observe.mock import cosmos, history
 from omnisky.observe.mock.chances import Chances, Use
 from omnisky.observe.mock.photometry import magnitude, nanomaggies
 from omnisky.observe.mock.shapes import half_light, shapes
-from omnisky.observe.mock.templates import Basis, basis, calzetti
+from omnisky.observe.mock.templates import Basis, attenuation, basis
 from omnisky.observe.mock.truth import Truth, joined
 
 _TRIES = 400  # one in three to ten galaxies is bright enough: an object that fails this often is a bug
@@ -151,7 +151,7 @@ def _lit(seen: Truth) -> Truth:
     """With what follows from the light: magnitude, age, light fraction of the bulge, half-light radius."""
     templates = cosmos.survey_basis()
     stars = Stars.of(seen, templates)
-    law = 10 ** (-0.4 * calzetti(templates.wavelength_aa))
+    law = 10 ** (-0.4 * attenuation(templates.wavelength_aa))
     scale = cosmos.dilution(seen.redshift)
     parts = np.empty((len(seen), 2))
     for i in range(len(seen)):  # row by row: a product of matrices would round otherwise in another company

@@ -89,9 +89,15 @@ class MockSky:
         seen = self.population.truth(chosen)
         light = list(lit(seen, self.seed))
         where = self.places(chosen)
-        return Observation.of(
-            [f"mock-{self.seed}-{i:08d}" for i in chosen.tolist()], where[0], where[1], **self._parts(seen, light)
-        )
+        return Observation.of(self._names(chosen), where[0], where[1], **self._parts(seen, light))
+
+    @property
+    def object_id(self) -> np.ndarray:
+        """Of all objects, as `take` gives them, without making any."""
+        return np.array(self._names(np.arange(self.objects)))
+
+    def _names(self, index: Integer[np.ndarray, " object"]) -> list[str]:
+        return [f"mock-{self.seed}-{i:08d}" for i in index.tolist()]
 
     def expected(self, index: Any, spectrograph: str) -> Float[np.ndarray, "object wave"]:
         """Spectra as they would be without noise, of what enters the fibre; 1e-17 erg s⁻¹ cm⁻² Å⁻¹."""

@@ -78,7 +78,7 @@ export function wall() {
   $("#wall").replaceChildren(...now.alike.map((row) => tile(row, across)));
   $("#moreAlike").hidden = now.alike.length >= Math.min(many, 96);
   now.map.mark({ rings: now.alike });
-  now.allSky.mark(state.query, now.alike);
+  now.allSky.mark(state.query, now.alike, now.similarity);
 }
 
 // What the look-alikes have in common, where a number is known: the median says, half the spread of 68 % beside it.

@@ -6,7 +6,7 @@ import { said, spoken } from "./data.js";
 import { $, keep, now, remember, SIMILARITY, state, stored } from "./page.js";
 import { repaint } from "./paint.js";
 import { pictureBox, planes, thumb } from "./picture.js";
-import { madeViews } from "./server.js";
+import { madeViews } from "./made.js";
 import { spectrumBox, spectrumOf } from "./spectrum.js";
 
 export function hover(row) {

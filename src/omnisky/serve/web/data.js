@@ -14,6 +14,11 @@ export async function skies() {
   return (await get("data/skies.json")).json();
 }
 
+// What else lies in this site.
+export async function beside() {
+  return (await get("site.json")).json();
+}
+
 export async function openSky(name) {
   const folder = `data/${name}`;
   const [about, bytes] = await Promise.all([

@@ -6,7 +6,7 @@ import { theme } from "./colours.js";
 import { searching } from "./find.js";
 import { $, keep, now, remember, SIMILARITY, state, toast, ways } from "./page.js";
 import { repaint } from "./paint.js";
-import { upload } from "./upload.js";
+import { look, upload } from "./upload.js";
 
 export function select(rows) {
   state.selected = rows;
@@ -32,6 +32,7 @@ function lighter() {
   now.filters.apply();
   repaint();
   if (state.query !== null) card(state.query);
+  else if (state.landed) look(state.landed.file);
 }
 
 const KEYS = {
@@ -87,6 +88,21 @@ function middle() {
   pick(found);
 }
 
+// Instead of our own all-sky view, and back.
+export function aladin() {
+  const open = $("#where iframe");
+  if (open) {
+    open.remove();
+    now.allSky.outside = null;
+  } else {
+    const frame = Object.assign(document.createElement("iframe"), { src: "aladin.html", title: "The sky in Aladin Lite" });
+    now.allSky.aladin(frame);
+    $("#where").append(frame);
+  }
+  $("#sky").hidden = !open;
+  $("#aladin").setAttribute("aria-pressed", !open);
+}
+
 export function hands() {
   searching(() => now.sky, pick);
   addEventListener("keydown", keyed);
@@ -107,6 +123,7 @@ export function hands() {
     if (may.length) pick(may[Math.floor(Math.random() * may.length)]);
   };
   $("#least").oninput = (event) => { state.least = +event.target.value; wall(); remember(); };
+  $("#aladin").onclick = aladin;
   $("#moreAlike").onclick = () => { state.wall += 24; wall(); };
   $("#copy").onclick = async () => {
     await new Promise((done) => setTimeout(done, 200));

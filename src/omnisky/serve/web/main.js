@@ -2,13 +2,14 @@
 
 import { wall } from "./alike.js";
 import { forget, hover, pick, tip } from "./card.js";
-import { openSky, skies } from "./data.js";
+import { beside, openSky, skies } from "./data.js";
 import { Filters } from "./filters.js";
-import { hands, select } from "./hands.js";
+import { aladin, hands, select } from "./hands.js";
 import { SkyMap } from "./map.js";
 import { $, now, remember, say, state, stored, toast, ways } from "./page.js";
 import { colourMenu, paint, repaint } from "./paint.js";
-import { findServer, madeViews } from "./server.js";
+import { madeViews } from "./made.js";
+import { findServer } from "./server.js";
 import { AllSky } from "./sky.js";
 import { Table } from "./table.js";
 import * as links from "./links.js";
@@ -37,6 +38,7 @@ async function start() {
 }
 
 function newMap(count) {
+  if ($("#where iframe")) aladin(); // it shows the sky before this one
   now.map?.destroy();
   now.allSky?.destroy();
   Object.assign(now, { map: null, allSky: null, table: null, filters: null, walked: [] });
@@ -80,6 +82,7 @@ async function show(wanted) {
   $("#stage").ariaBusy = "false";
   document.documentElement.dataset.renderer = now.map.kind;
   document.documentElement.dataset.ready = Math.round(performance.mark("ready").startTime);
+  $("#aladin").hidden = !(await beside()).aladin;
   now.server = await findServer();
   $("#upload").hidden = !now.server;
   if (now.server && state.query !== null) madeViews($("#made"), now.server, now.sky, state.query);

@@ -76,7 +76,7 @@ export function draw(canvas, about, bands, { band, stretch, bright }) {
   context.putImageData(image, 0, 0);
 }
 
-const START = { band: null, stretch: 12, bright: 1 };
+export const START = { band: null, stretch: 12, bright: 1 };
 let look = { ...START };
 
 // The picture with its controls; settings are kept from object to object.
@@ -97,7 +97,7 @@ export function pictureBox(sky, bands, label) {
   return box;
 }
 
-function scaleBar(about) {
+export function scaleBar(about) {
   const wide = about.side * about.scale;
   const length = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600].filter((one) => one < wide / 3).pop() ?? 1;
   const bar = document.createElement("span");

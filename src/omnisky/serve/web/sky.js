@@ -3,6 +3,8 @@
 import { angle, apart } from "./coordinates.js";
 
 const RAD = Math.PI / 180;
+const MOST = 20000; // objects handed to Aladin Lite, which draws each by itself
+const FIELD_DEG = 0.05;
 
 export function mollweide(ra, dec, centre) {
   const lon = (((ra - centre + 540) % 360) - 180) * RAD;
@@ -18,7 +20,7 @@ export function mollweide(ra, dec, centre) {
 
 export class AllSky {
   constructor(canvas, sky, pick) {
-    Object.assign(this, { canvas, sky, rings: [], query: null, ra: sky.columns.get("ra").values, dec: sky.columns.get("dec").values });
+    Object.assign(this, { canvas, sky, rings: [], query: null, similarity: null, outside: null, ra: sky.columns.get("ra").values, dec: sky.columns.get("dec").values });
     this.known = new Int32Array(sky.count).map((_, row) => row).filter((row) => Number.isFinite(this.ra[row]));
     this.at = new Float32Array(2 * this.known.length); // pixels, of each
     canvas.closest("section").hidden = !this.known.length;
@@ -74,9 +76,26 @@ export class AllSky {
     return found;
   }
 
-  mark(query, rings) {
-    Object.assign(this, { query, rings });
+  mark(query, rings, similarity = null) {
+    Object.assign(this, { query, rings, similarity });
     this.draw();
+    this.tell();
+  }
+
+  // The same in Aladin Lite, in a frame of its own: the only part that may ask the network, once it is opened.
+  aladin(frame) {
+    this.outside = frame;
+    addEventListener("message", ({ data, source }) => { if (data === "open" && source === frame.contentWindow) this.tell(MOST); });
+  }
+
+  async tell(most = 0) {
+    if (!this.outside) return;
+    const ids = await this.sky.ids();
+    const one = (row) => ({ id: ids[row], ra: this.ra[row], dec: this.dec[row], similarity: this.similarity?.[row] });
+    const placed = (rows) => rows.filter((row) => Number.isFinite(this.ra[row])).map(one);
+    const told = { near: placed(this.rings), asked: this.query === null ? [] : placed([this.query]), fov: FIELD_DEG };
+    if (most) told.all = placed([...this.known].filter((_, i) => i % Math.ceil(this.known.length / most) === 0));
+    this.outside.contentWindow?.postMessage(told, location.origin);
   }
 
   draw() {

@@ -15,7 +15,7 @@ export async function spectrumOf(sky, row) {
   return { wave: flux.map((_, i) => about.start + (i + 0.5) * about.step), flux };
 }
 
-function smooth(flux, half) {
+export function smooth(flux, half) {
   return flux.map((_, i) => {
     let [sum, n] = [0, 0];
     for (let j = Math.max(0, i - half); j <= Math.min(flux.length - 1, i + half); j++) if (flux[j] !== null) { sum += flux[j]; n++; }
@@ -49,7 +49,6 @@ export function spectrumBox(sky, { wave, flux }, redshift) {
   box.className = "spectrum";
   let z = Number.isFinite(redshift) ? redshift : 0;
   let marked = Number.isFinite(redshift);
-  const plotted = document.createElement("div");
   const row = document.createElement("div");
   row.className = "controls";
   row.innerHTML = `<label class="slide">lines at z <input type="number" step="0.0001" min="-0.01" max="7"><input type="range" min="0" max="1" step="0.0005" aria-label="Redshift of the lines"></label><button class="quiet">measured z</button>`;
@@ -70,34 +69,50 @@ export function spectrumBox(sky, { wave, flux }, redshift) {
   back.onclick = () => move(redshift);
   move(z);
   marked = Number.isFinite(redshift);
-  box.append(plotted, row);
-  requestAnimationFrame(() => {
-    plot = draw(sky, plotted, wave, flux, () => (marked ? z : null));
-    const follow = new ResizeObserver(() => {
-      if (!plotted.isConnected) { follow.disconnect(); plot.destroy(); } else if (plotted.clientWidth) plot.setSize({ width: plotted.clientWidth, height: 210 });
-    });
-    follow.observe(plotted);
-  });
+  const smoothed = smooth(flux, 4);
+  const { soft, line } = paintbox();
+  const series = [{ stroke: soft + "80", width: 0.6 }, { stroke: line, width: 1.3 }];
+  const options = overWavelengths({ unit: sky.about.spectrum.unit, series, scaled: [smoothed], at: () => (marked ? z : null) });
+  box.append(plotted(document.createElement("div"), options, [wave, flux, smoothed], (made) => { plot = made; }), row);
   return box;
 }
 
-function draw(sky, element, wave, flux, at) {
+// Colours and axes of all plots, as the theme has them.
+export function paintbox() {
   const style = getComputedStyle(document.documentElement);
-  const [ink, soft, faint, accent, blue, line] = ["--ink", "--soft", "--faint", "--accent", "--blue", "--line"].map((name) => style.getPropertyValue(name).trim());
-  const smoothed = smooth(flux, 4);
-  const known = smoothed.filter((value) => value !== null).sort((a, b) => a - b);
-  const [low, top] = [Math.min(0, known[Math.floor(known.length * 0.005)] ?? 0), known[Math.ceil(known.length * 0.999) - 1] ?? 1];
+  const found = Object.fromEntries(["ink", "soft", "faint", "accent", "blue", "line"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  const axis = { stroke: found.soft, grid: { stroke: found.faint, width: 0.5 }, ticks: { stroke: found.faint, width: 0.5, size: 4 }, font: "11px system-ui", labelFont: "11px system-ui", labelSize: 16 };
+  return { ...found, axis };
+}
+
+// A plot as wide as its place, drawn once it has one; `began` is told of it.
+export function plotted(place, options, data, began = () => {}) {
+  requestAnimationFrame(() => {
+    const plot = new uPlot({ width: place.clientWidth || 400, legend: { show: false }, ...options }, data, place);
+    began(plot);
+    const follow = new ResizeObserver(() => {
+      if (!place.isConnected) { follow.disconnect(); plot.destroy(); } else if (place.clientWidth) plot.setSize({ width: place.clientWidth, height: options.height });
+    });
+    follow.observe(place);
+  });
+  return place;
+}
+
+// `at` says at which redshift lines are marked, null: none; `scaled` are the fluxes that must be seen whole.
+export function overWavelengths({ unit, series, bands = [], scaled, at }) {
+  const { accent, blue, axis } = paintbox();
+  const known = scaled.map((flux) => flux.filter((value) => value !== null).sort((a, b) => a - b)).filter((flux) => flux.length);
+  const low = Math.min(0, ...known.map((flux) => flux[Math.floor(flux.length * 0.005)]));
+  const top = known.length ? Math.max(...known.map((flux) => flux[Math.ceil(flux.length * 0.999) - 1])) : 1;
   const pad = 0.1 * (top - low || 1);
-  const axis = { stroke: soft, grid: { stroke: faint, width: 0.5 }, ticks: { stroke: faint, width: 0.5, size: 4 }, font: "11px system-ui", labelFont: "11px system-ui", labelSize: 16 };
-  const unit = UNITS[sky.about.spectrum.unit] ?? sky.about.spectrum.unit;
-  return new uPlot({
-    width: element.clientWidth || 400, height: 210, legend: { show: false }, padding: [46, 8, 0, 0],
+  return {
+    height: 210, padding: [46, 8, 0, 0],
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
     scales: { x: { time: false }, y: { range: [low - pad * (low < 0), top + pad] } },
-    axes: [{ ...axis, size: 28, label: "observed wavelength / Å", labelGap: -2, labelSize: 15, values: (_, ticks) => ticks.map((tick) => tick.toLocaleString("en")) }, { ...axis, size: 38, label: `flux / ${unit}`, labelGap: 0, space: 26 }],
-    series: [{}, { stroke: soft + "80", width: 0.6, spanGaps: false }, { stroke: line, width: 1.3, spanGaps: false }],
+    axes: [{ ...axis, size: 28, label: "observed wavelength / Å", labelGap: -2, labelSize: 15, values: (_, ticks) => ticks.map((tick) => tick.toLocaleString("en")) }, { ...axis, size: 38, label: `flux / ${UNITS[unit] ?? unit}`, labelGap: 0, space: 26 }],
+    series: [{}, ...series.map((one) => ({ spanGaps: false, points: { show: false }, ...one }))], bands,
     hooks: { drawClear: [(plot) => lines(plot, at(), accent, blue)], draw: [(plot) => names(plot, at(), accent, blue)] },
-  }, [wave, flux, smoothed], element);
+  };
 }
 
 function inView(plot, z) {
