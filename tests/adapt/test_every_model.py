@@ -16,6 +16,7 @@ from omnisky.model.baseline import SmallCNNConfig, SpectrumRegressorConfig
 from omnisky.model.distill import DistillConfig, Hiding
 from omnisky.model.first_clip import FirstClipConfig
 from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
+from omnisky.observe.mock import MockSky, Population
 
 TUNED = {"steps": 3, "batch": 8}
 PIXELS = RasterPatches(patch_size=1, bands=pairs.BANDS, name="pixels")
@@ -87,3 +88,12 @@ def test_what_makes_no_vectors_says_so():
         FineTunedModel(yardstick).fit(pairs.sky(8), np.arange(8) % 2)
     with pytest.raises(BadValue, match="no embeddings"):
         embed(yardstick, pairs.sky(8))
+
+
+def test_a_model_whose_codecs_hold_tensors_learns_and_is_saved(tmp_path):
+    """omnisky-aion's codecs are networks: a run tells them by name and hash, and is the same when it is read again."""
+    pytest.importorskip("galsim")
+    seen = MockSky(objects=12, population=Population(seed=4, faintest_r_mag=19.0, stars=0.0)).take(slice(0, 12))
+    fitted = FineTunedModel("omnisky-aion", LoRA(**TUNED)).fit(seen, seen["truth"]["redshift"])
+    again = FineTunedModel.load(fitted.save(tmp_path / "kept"))
+    np.testing.assert_array_equal(again.predict(seen), fitted.predict(seen))

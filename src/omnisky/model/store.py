@@ -124,6 +124,14 @@ def signature(model: nn.Module) -> str:
     return seal.hexdigest()
 
 
+def codecs_told(codecs: Sequence[Codec]) -> list[Any]:
+    """What codecs are, for JSON: all their settings, or of those that hold tensors the name and a hash."""
+    return [
+        {"name": codec.name, "signature": saved.signature((codec,))} if saved.has_layout(codec) else pack(codec)
+        for codec in codecs
+    ]
+
+
 def save(model: nn.Module, folder: str | Path, *, card: str = "", dtype: torch.dtype | None = None) -> Path:
     """Write the folder, whole or not at all. `dtype=torch.bfloat16` halves it, torch.int8 makes it a quarter (a scale
     a row). Codecs that hold tensors go beside the model, into codecs/<name>/, as published. Raises StorageError.

@@ -212,7 +212,7 @@ def identity(run: Run) -> dict:
         "augment": getattr(run.augment, "__name__", None),
         "optim": vars(run.optim) | {"betas": list(run.optim.betas)},
         "model": store.pack(run.model),
-        "codecs": store.pack(run.codecs),
+        "codecs": store.codecs_told(run.codecs),
     }
 
 
