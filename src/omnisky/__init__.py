@@ -52,7 +52,7 @@ _HOME = {
     "OmniskyError": "errors",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [*_HOME]
 
 
 class _Door(ModuleType):
