@@ -39,6 +39,8 @@ def test_what_it_is_not_made_for_goes_the_plain_way():
         assert not bilinear._worth(given, conv)
         with torch.no_grad():
             assert torch.equal(bilinear.convolved(given, conv), conv(given))
+    elsewhere = nn.Conv2d(256, 256, 3, padding=1).to("meta")
+    assert not bilinear._worth(x.to("meta"), elsewhere)  # a GPU, say, where the tables of turns are not
     learning = nn.Conv2d(256, 256, 3, padding=1)
     bilinear.convolved(x, learning).sum().backward()
     assert learning.weight.grad is not None

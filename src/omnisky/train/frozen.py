@@ -257,7 +257,7 @@ def _stamp(model: Pairs, objects: int, precision: str) -> dict[str, Any]:
     for part in standing(model):
         for name, weight in sorted(getattr(model, part).standing.state_dict().items()):
             seal.update(name.encode() + weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    how = {"bare": getattr(model.image.config, "bare", False), "codecs": store.pack(model.codecs)}
+    how = {"bare": getattr(model.image.config, "bare", False), "codecs": store.codecs_told(model.codecs)}
     how |= {} if standing(model) == PARTS else {"standing": standing(model)}
     seal.update(json.dumps(how, sort_keys=True).encode())
     return {"towers": seal.hexdigest(), "objects": objects, "precision": precision}
