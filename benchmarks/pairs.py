@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import harness
 from benchmarks.harness import Comparison, Job, Worker, versions_here
@@ -31,35 +31,41 @@ ASKED = {"fp32": (1.5, 2e-5), "bf16": (4.0, 0.05)}
 """precision of ours → the ratio asked for over theirs in fp32, and how far answers may be apart"""
 
 
+class Way(NamedTuple):
+    """Through a tower: there, or there and back."""
+
+    name: str
+    ours: str
+    theirs: str
+    passes: int
+    """each may be apart by so much"""
+    products: int
+    """of each weight: on the way back there are two"""
+    asked: bool
+    """whether the issue names a ratio"""
+
+
+WAYS = (Way("", "embed", "plain", 1, 1, True), Way("-there-and-back", "learn", "plain_learn", 2, 3, False))
+
+
 def comparisons(quick: bool = False) -> Iterator[Comparison]:
     """`quick` ones have towers of two blocks and prove only that everything runs."""
     for tower, objects in OBJECTS.items():
         given = {"tower": tower, "objects": objects, "quick": quick}
         for precision, (target, agree) in ASKED.items():
-            yield Comparison(
-                name=f"pairs/{tower}-{precision}-over-plain-fp32",
-                ours=Job("ours", "embed", given | {"precision": precision}),
-                theirs=Job("plain", "plain", given),
-                unit="spectra" if tower == "specformer" else "images",
-                work=objects,
-                target=target,
-                agree=agree,
-                flops=objects * _flops(tower, quick),
-                precision=precision,
-                repeats=5,
-            )
-            yield Comparison(
-                name=f"pairs/{tower}-there-and-back-{precision}-over-plain-fp32",
-                ours=Job("ours", "learn", given | {"precision": precision}),
-                theirs=Job("plain", "plain_learn", given),
-                unit="spectra" if tower == "specformer" else "images",
-                work=objects,
-                target=None,
-                agree=2 * agree,
-                flops=3 * objects * _flops(tower, quick),
-                precision=precision,
-                repeats=5,
-            )
+            for way in WAYS:
+                yield Comparison(
+                    name=f"pairs/{tower}{way.name}-{precision}-over-plain-fp32",
+                    ours=Job("ours", way.ours, given | {"precision": precision}),
+                    theirs=Job("plain", way.theirs, given),
+                    unit="spectra" if tower == "specformer" else "images",
+                    work=objects,
+                    target=target if way.asked else None,
+                    agree=way.passes * agree,
+                    flops=way.products * objects * _flops(tower, quick),
+                    precision=precision,
+                    repeats=5,
+                )
     given = {"objects": PAIRS, "quick": quick}
     yield Comparison(
         name="pairs/aligning-on-kept-states-over-both-towers",
