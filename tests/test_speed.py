@@ -59,6 +59,13 @@ def test_the_newest_quiet_row_counts():
     assert "3.50×" in told and "2.24×" not in told
 
 
+def test_each_machine_has_its_own_table():
+    told = page([ROW, ROW | {"ratio": 3.5, "machine": "B box"} | LATER, ROW | {"name": "crossmatch/c-over-d"}])
+    newer, older = told.split("B box")
+    assert "3.50×" in newer and "2.24×" not in newer
+    assert older.count("2.24×") == 2 and "A box" in older
+
+
 def test_disturbed_rows_are_shown_apart():
     told = page([ROW, ROW | {"ratio": 1.1, "others_cpus": 0.9} | LATER])
     above, below = told.split("## Disturbed")
