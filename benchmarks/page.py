@@ -91,9 +91,8 @@ def _section(group: str, rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     title, about = TITLES.get(group, (group, ""))
     about = f"{about[:1].upper()}{about[1:]}. " if about else ""
-    machines: dict[str, list[Mapping[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["date"], reverse=True):  # the newest machine first
-        machines.setdefault(row["machine"], [])
+    newest_first = sorted(rows, key=lambda row: row["date"], reverse=True)
+    machines: dict[str, list[Mapping[str, Any]]] = {row["machine"]: [] for row in newest_first}
     for row in rows:
         machines[row["machine"]].append(row)
     tables = "\n".join(f"{_table(those)}\n{_where(those)}" for those in machines.values())
