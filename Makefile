@@ -16,7 +16,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 help:  ## this list
 	@echo "make demo      a foundation model at work on real galaxies; writes demo/index.html, and serves the explorer (SERVE=--no-serve: not)"
 	@echo "make test      the tests, without the slow ones"
-	@echo "make test-all  all tests"
+	@echo "make test-all  all tests, with all extras: none is skipped for want of a package"
 	@echo "make check     ruff, mypy and the house rules"
 	@echo "make bench     speed against the reference implementations, as ratios: docs/speed.md"
 	@echo "make docs      the documentation as a site: build/docs/index.html"
@@ -28,7 +28,7 @@ demo: .venv/.ready-demo
 test: .venv/.ready-test
 	@$(BIN)/python -m pytest -q $(TOGETHER)
 
-test-all: .venv/.ready-test
+test-all: .venv/.ready-test-all
 	@$(BIN)/python -m pytest -q -m "" $(TOGETHER)
 
 check: .venv/.ready-test
@@ -54,6 +54,7 @@ clean:
 
 EXTRAS_demo := plot,map,sample,mock,serve
 EXTRAS_test := dev,plot,map,sample,mock,serve,ann
+EXTRAS_test-all := $(EXTRAS_test),docs,hats,hf,peers
 EXTRAS_bench := dev,serve,ann,hats
 EXTRAS_docs := docs,plot,map,sample,mock,serve
 
