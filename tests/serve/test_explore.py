@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 import numpy as np
 import pytest
 
+from omnisky.cli.explore import explore
 from omnisky.embed import Embedding
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.types import Image, Labels, Observation, Scalars, Spectrum
@@ -264,6 +265,31 @@ def test_a_folder_of_embeddings_is_opened_as_what_it_is(tmp_path):
         open_index(tmp_path / "nothing")
     with pytest.raises(BadValue, match="NAME=FILE"):
         open_index(tmp_path, ["image.parquet"])
+    one.save(tmp_path / "table" / "image.fits")
+    assert set(open_index(tmp_path / "table").sides) == {"image"}
+    assert set(open_index(tmp_path / "table" / "image.fits").sides) == {"embedding"}
+    one.save(tmp_path / "table" / "image.parquet")
+    with pytest.raises(BadValue, match="NAME=FILE"):
+        open_index(tmp_path / "table")
+
+
+def test_the_map_is_made_again_when_it_would_show_something_else(tmp_path):
+    """Other embeddings, or other data, title or sides than before; what is not asked for stays as it was."""
+    _, seen = objects(20)
+    one = Embedding(np.eye(20, 8, dtype=np.float32), seen.object_id, seen.ra, seen.dec, "s")
+    one.save(tmp_path / "image.parquet")
+    note = tmp_path / "explorer" / "made-of.json"
+
+    def shown(*words: str) -> tuple[str, int, int]:
+        explore(tmp_path, static=tmp_path / "out", **dict(word.split("=") for word in words))
+        about = json.loads((tmp_path / "out" / "data" / "sky" / "sky.json").read_text())
+        return about["title"], about["count"], note.stat().st_mtime_ns
+
+    first = shown("title=Toys")
+    assert first[:2] == ("Toys", 20) and shown() == first
+    one.take(slice(0, 12)).save(tmp_path / "image.parquet")
+    assert shown()[:2] == ("Toys", 12)
+    assert shown("title=Games")[:2] == ("Games", 12)
 
 
 def test_nothing_on_the_page_comes_from_elsewhere():

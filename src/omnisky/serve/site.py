@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from omnisky.embed import Embedding
+from omnisky.embed.fits import is_fits
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.arrow import to_arrow
 from omnisky.observe.loader import Source, of_parts
@@ -90,23 +91,41 @@ def copy_site(folder: Path, out: Path) -> Path:
 
 
 def open_index(folder: str | Path, sides: Sequence[str] = ()) -> Index:
-    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed`, sides named as their files.
+    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed` (Parquet, FITS, HATS; one of
+    these may be the folder), sides named as their files.
 
     `sides` (NAME=FILE, of files in the folder or elsewhere) says which, and what to call them. Raises BadValue,
     CorruptFile, and ProvenanceError where the catalogues are of different models.
     """
-    folder = Path(folder)
+    found = catalogues(Path(folder), sides)
+    return Index({name: Embedding.load(file) for name, file in found.items()}) if found else Index.open(folder)
+
+
+def catalogues(folder: Path, sides: Sequence[str] = ()) -> dict[str, Path]:
+    """By side; none where the folder is an index. Raises BadValue for neither, and for two of one name."""
     named = dict(word.partition("=")[::2] for word in sides)
     if not all(named.values()):
         raise BadValue("sides", saw=tuple(sides), want="NAME=FILE …", hint="image=images.parquet")
-    if not named and (folder / "index.json").is_file():
-        return Index.open(folder)
-    found = named or {file.stem: file.name for file in sorted(folder.glob("*.parquet"))}
-    if not found:
+    if named:
+        return {name: Path(file) if Path(file).exists() else folder / file for name, file in named.items()}
+    if (folder / "index.json").is_file():
+        return {}
+    if _is_catalogue(folder):
+        return {"embedding": folder}
+    files = [file for file in sorted(folder.iterdir()) if _is_catalogue(file)] if folder.is_dir() else []
+    found = {file.stem: file for file in files}
+    if not files:
         hint = "omnisky embed MODEL DATA DIR/embeddings.parquet"
         raise BadValue(f"{folder}", saw="no index and no embeddings", want="a folder of either", hint=hint)
-    here = {name: Path(file) if Path(file).exists() else folder / file for name, file in found.items()}
-    return Index({name: Embedding.load(file) for name, file in here.items()})
+    if len(found) < len(files):
+        raise BadValue(f"{folder}", saw=[file.name for file in files], want="NAME=FILE …, those to show")
+    return found
+
+
+def _is_catalogue(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "hats.properties").is_file()
+    return path.is_file() and (path.suffix == ".parquet" or is_fits(path))
 
 
 class _Files(SimpleHTTPRequestHandler):

@@ -6,7 +6,7 @@ import { beside, openSky, skies } from "./data.js";
 import { Filters } from "./filters.js";
 import { aladin, hands, select } from "./hands.js";
 import { SkyMap } from "./map.js";
-import { $, now, remember, say, state, stored, toast, ways } from "./page.js";
+import { $, now, remember, say, SIMILARITY, state, stored, toast, ways } from "./page.js";
 import { colourMenu, paint, repaint } from "./paint.js";
 import { madeViews } from "./made.js";
 import { findServer } from "./server.js";
@@ -55,7 +55,7 @@ async function show(wanted) {
   Object.assign(state, { query: null, landed: null, plus: [], minus: [], kept: null, selected: [], wall: 12, least: -1 });
   [now.similarity, now.alike] = [null, []];
   state.way = ways()[0];
-  state.colour = now.sky.columns.has(wanted.colour) ? wanted.colour : (now.sky.redshift ?? now.sky.properties[0])?.name ?? null;
+  state.colour = now.sky.columns.has(wanted.colour) || wanted.colour === SIMILARITY ? wanted.colour : (now.sky.redshift ?? now.sky.properties[0])?.name ?? SIMILARITY;
   colourMenu();
   await paint();
   say("");

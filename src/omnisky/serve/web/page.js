@@ -49,7 +49,7 @@ export function remember() {
     const object = state.query === null ? null : now.sky.names?.[state.query];
     const listed = $("#skies").options.length > 1;
     links.write({
-      sky: listed ? now.sky.name : null, object, way: object && ways().length > 1 ? state.way : null, colour: state.colour === SIMILARITY ? null : state.colour,
+      sky: listed ? now.sky.name : null, object, way: object && ways().length > 1 ? state.way : null, colour: state.colour,
       least: state.least > -1 && object ? state.least : null, between: now.filters.between, cone: now.filters.cone, view: moved ? [...at, distance] : null,
     });
   }, 150);
