@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from omnisky.embed import Embedding
+from omnisky.embed import PARQUET, Embedding
 from omnisky.embed.fits import is_fits
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.arrow import to_arrow
@@ -125,7 +125,7 @@ def catalogues(folder: Path, sides: Sequence[str] = ()) -> dict[str, Path]:
 def _is_catalogue(path: Path) -> bool:
     if path.is_dir():
         return (path / "hats.properties").is_file()
-    return path.is_file() and (path.suffix == ".parquet" or is_fits(path))
+    return path.is_file() and (path.suffix in PARQUET or is_fits(path))
 
 
 class _Files(SimpleHTTPRequestHandler):

@@ -77,6 +77,7 @@ export function wall() {
   $("#many").textContent = summary(many);
   $("#wall").replaceChildren(...now.alike.map((row) => tile(row, across)));
   $("#moreAlike").hidden = now.alike.length >= Math.min(many, 96);
+  $("#listAlike").hidden = !now.alike.length;
   now.map.mark({ rings: now.alike });
   now.allSky.mark(state.query, now.alike, now.similarity);
 }

@@ -10,7 +10,8 @@ import { look, upload } from "./upload.js";
 
 export function select(rows) {
   state.selected = rows;
-  now.table.show(rows);
+  const similarity = now.similarity && [{ name: "similarity", type: "f4", values: now.similarity }];
+  now.table.show(rows, similarity ?? []);
   now.map.mark({ selected: rows });
   mode(false);
 }
@@ -41,7 +42,7 @@ const KEYS = {
   Escape: () => (state.selected.length ? select([]) : state.lasso ? mode(false) : forget()),
   l: () => mode(true), m: () => mode(false), t: lighter, 0: () => now.map.whole(),
   "+": () => now.map.nearer(0.6), "=": () => now.map.nearer(0.6), "-": () => now.map.nearer(1 / 0.6),
-  g: () => $("#pictures").click(),
+  g: () => $("#pictures").click(), u: () => now.server && $("#upload input").click(),
   s: () => { $("#colour").value = SIMILARITY; $("#colour").onchange(); },
 };
 
@@ -125,6 +126,8 @@ export function hands() {
   $("#least").oninput = (event) => { state.least = +event.target.value; wall(); remember(); };
   $("#aladin").onclick = aladin;
   $("#moreAlike").onclick = () => { state.wall += 24; wall(); };
+  $("#listAlike").onclick = () => select(now.alike);
+  $("#listKept").onclick = () => select([...state.kept.keys()].filter((row) => state.kept[row]));
   $("#copy").onclick = async () => {
     await new Promise((done) => setTimeout(done, 200));
     try { await navigator.clipboard.writeText(location.href); toast("The link is copied."); } catch { toast(location.href); }
