@@ -50,6 +50,12 @@ export async function compare() {
   }
 }
 
+// Others are meant: what was asked for changes, and so does the link.
+function learn() {
+  remember();
+  compare();
+}
+
 // Several examples: more like these, less like those.
 function examples() {
   const place = $("#examples");
@@ -58,7 +64,7 @@ function examples() {
     const button = document.createElement("button");
     button.className = "chip";
     button.textContent = `${sign} ${now.sky.names[row]} ✕`;
-    button.onclick = () => { state[list] = state[list].filter((one) => one !== row); if (!state.plus.length) forget(); else compare(); };
+    button.onclick = () => { state[list] = state[list].filter((one) => one !== row); if (!state.plus.length) forget(); else learn(); };
     return button;
   };
   place.replaceChildren("like ", ...state.plus.map((row) => chip(row, "plus", "+")), ...state.minus.map((row) => chip(row, "minus", "−")));
@@ -120,7 +126,7 @@ function tile(row, across) {
   for (const [sign, list, words] of [["+", "plus", "More like this too"], ["−", "minus", "Less like this"]]) {
     const teach = more.appendChild(document.createElement("button"));
     Object.assign(teach, { textContent: sign, title: words, ariaLabel: `${words}: ${now.sky.names[row]}` });
-    teach.onclick = () => { if (!state[list].includes(row)) state[list] = [...state[list], row]; compare(); };
+    teach.onclick = () => { if (!state[list].includes(row)) state[list] = [...state[list], row]; learn(); };
   }
   return box;
 }
