@@ -20,7 +20,17 @@ from omnisky.search import Index
 from omnisky.search.flat import FlatMap
 from omnisky.serve.explore import Sky, morton, write_sky
 from omnisky.serve.looks import CHUNK, SHEET, THUMB_PX, Pictures
-from omnisky.serve.site import ALADIN, add_aladin, copy_site, is_site, open_index, refresh, server, write_site
+from omnisky.serve.site import (
+    ALADIN,
+    _coarser,
+    add_aladin,
+    copy_site,
+    is_site,
+    open_index,
+    refresh,
+    server,
+    write_site,
+)
 
 pytest.importorskip("PIL")
 WIDTH = 16
@@ -302,3 +312,16 @@ def test_nothing_on_the_page_comes_from_elsewhere():
     vendor = list((web / "vendor").iterdir())
     assert sum(len(one.read_bytes()) for one in vendor) < 500_000
     assert "MIT" in (web / "vendor" / "LICENSES.txt").read_text()
+
+
+def test_a_large_upload_is_drawn_in_coarser_pixels():
+    """Not sixteen million numbers of JSON: the same field, and as bright a square arcsecond."""
+    flux = np.ones((1, 2, 1000, 1400), np.float32)
+    seen = _coarser(Image(flux=flux, bands=("g", "r"), pixel_scale_arcsec=0.2))
+    assert seen.flux.shape == (1, 2, 334, 467) and seen.pixel_scale_arcsec == pytest.approx(0.6)
+    assert (seen.flux == 9).all()
+    small = Image(flux=flux[..., :40, :40].astype(np.uint8), bands=("g", "r"), unit="display")
+    np.testing.assert_array_equal(_coarser(small).flux, small.flux)
+    wave = np.linspace(3600, 9800, 20_000)[None]
+    thin = _coarser(Spectrum(flux=wave.astype(np.float32), wavelength_aa=wave))
+    assert thin.flux.shape == (1, 6667) and np.allclose(thin.flux, thin.wavelength_aa)

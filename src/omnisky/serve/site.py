@@ -26,6 +26,8 @@ from omnisky.storage import atomic
 
 ALADIN = Path("aladin") / "aladin.js"
 """where a site keeps Aladin Lite, if it was given it"""
+_PIXELS, _POINTS = 512, 8192
+"""a side of an image, and of a spectrum, at most, where the page draws an upload"""
 
 
 def write_site(folder: str | Path, skies: Sequence[Sky], watch: Callable[[int, int], None] | None = None) -> Path:
@@ -173,7 +175,7 @@ def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, 
     async def look(request: Any) -> Response:
         limits = request.app.state.serving.house.limits
         found = (await run_in_threadpool(observation, await request.body(), limits)).take([0])
-        drawn = {name: part for name, part in found.parts.items() if isinstance(part, Image | Spectrum)}
+        drawn = {name: _coarser(part) for name, part in found.parts.items() if isinstance(part, Image | Spectrum)}
         told = await run_in_threadpool(json_of, Observation(found.object_id, found.ra, found.dec, drawn))
         return JSONResponse(told[0])
 
@@ -181,6 +183,18 @@ def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, 
     app.router.routes.append(Route(f"{beside}/objects/{{sky}}/{{object_id:path}}", measured))
     app.router.routes.append(Route(f"{beside}/look", look, methods=["POST"]))
     app.mount(path, StaticFiles(directory=site, html=True), name="explorer")
+
+
+def _coarser(part: Image | Spectrum) -> Image | Spectrum:
+    """No finer than a page shows it: of what is larger every second pixel, or third, …"""
+    if isinstance(part, Spectrum):
+        step = -(-part.flux.shape[-1] // _POINTS)
+        return Spectrum(flux=part.flux[:, ::step], wavelength_aa=part.wavelength_aa[:, ::step], unit=part.unit)
+    step = -(-max(part.flux.shape[-2:]) // _PIXELS)
+    flux, scale = part.flux[..., ::step, ::step], part.pixel_scale_arcsec * step
+    if part.unit != "display":
+        flux = flux * flux.dtype.type(step**2)  # of all the pixels that it stands for
+    return Image(flux=flux, bands=part.bands, unit=part.unit, pixel_scale_arcsec=scale)
 
 
 class _Measured:
