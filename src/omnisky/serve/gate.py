@@ -63,7 +63,7 @@ class Gate:
         if self.inside >= self.limits.inside:
             raise Busy(saw=f"{self.inside} requests", want=f"fewer than {self.limits.inside}", hint="ask again")
         self.inside += 1
-        asked = asyncio.create_task(self.app(scope, taken.receive, taken.through(send)))
+        asked = asyncio.ensure_future(self.app(scope, taken.receive, taken.through(send)))
         left = asyncio.create_task(taken.left())
         try:
             await asyncio.wait((asked, left), return_when=asyncio.FIRST_COMPLETED)
