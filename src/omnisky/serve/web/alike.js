@@ -59,15 +59,15 @@ function learn() {
 // Several examples: more like these, less like those.
 function examples() {
   const place = $("#examples");
-  place.hidden = state.plus.length + state.minus.length < 2;
+  place.hidden = state.plus.length + state.minus.length + (state.landed ? 1 : 0) < 2;
   const chip = (row, list, sign) => {
     const button = document.createElement("button");
     button.className = "chip";
     button.textContent = `${sign} ${now.sky.names[row]} ✕`;
-    button.onclick = () => { state[list] = state[list].filter((one) => one !== row); if (!state.plus.length) forget(); else learn(); };
+    button.onclick = () => { state[list] = state[list].filter((one) => one !== row); if (!state.plus.length && !state.landed) forget(); else learn(); };
     return button;
   };
-  place.replaceChildren("like ", ...state.plus.map((row) => chip(row, "plus", "+")), ...state.minus.map((row) => chip(row, "minus", "−")));
+  place.replaceChildren(state.landed ? "like the upload " : "like ", ...state.plus.map((row) => chip(row, "plus", "+")), ...state.minus.map((row) => chip(row, "minus", "−")));
 }
 
 export function wall() {

@@ -46,8 +46,11 @@ const KEYS = {
   s: () => { $("#colour").value = SIMILARITY; $("#colour").onchange(); },
 };
 
+// Keys that the field that has the focus wants for itself.
+const typing = ({ target, key }) => target.matches("select, textarea, input:not([type=range], [type=file])") || (target.type === "range" && /^(Arrow|Page|Home|End)/.test(key));
+
 function keyed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || $("#keys").open || !now.filters) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event) || $("#keys").open || !now.filters) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const onMap = document.activeElement === $("#map");
   const way = ways()[+key - 1];
