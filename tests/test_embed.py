@@ -1,5 +1,7 @@
 """Embeddings keep ids and order, stop early, survive a kill, and say what made them."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -95,6 +97,9 @@ def test_the_verb_writes_fits_that_an_index_is_made_of(tmp_path, capsys, monkeyp
     assert "5 objects" in capsys.readouterr().out
     np.testing.assert_allclose(Embedding.load("e.fits").vectors, embed(net, read("sky")).vectors, atol=1e-5)
     assert len(Rows.of("e.fits")) == 5 and isinstance(Rows.of("e.fits").held, Embedding)
+    with pytest.raises(SystemExit) as end:
+        main(["embed", "model", "sky", "e.votable"])  # else Parquet under another name
+    assert end.value.code == 2 and "out.fits" in capsys.readouterr().err and not Path("e.votable").exists()
 
 
 def test_a_truncated_table_is_named(tmp_path):

@@ -22,7 +22,7 @@ from PIL import Image as Picture
 
 from omnisky.errors import CorruptFile, ObservationError, OmniskyError, TooMuch
 from omnisky.observe.arrow import to_arrow
-from omnisky.serve import wire
+from omnisky.serve import guard, wire
 from omnisky.serve.house import Limits
 
 LIMITS = Limits(unpacked_bytes=8 << 20, rows=50, pixels=1 << 20)
@@ -232,3 +232,12 @@ def test_broken_bodies_are_refused_by_name(kind, tries, unchecked):
 def test_bytes_that_are_nothing_are_refused_by_name(rest, start):
     with pytest.raises(OmniskyError):
         wire.observation(start + rest, LIMITS)
+
+
+def test_json_that_would_be_large_in_memory_is_refused_before_it_is_read():
+    """A byte or two a number, thirty and more in memory."""
+    limits = Limits(unpacked_bytes=1 << 20)
+    guard.demand_json(b"[" + b"1.25," * 10_000 + b"0]", limits)
+    for bomb in (b"[" + b"0," * 20_000 + b"0]", b"[[" + b"[]," * 20_000 + b"[]]]"):
+        with pytest.raises(TooMuch, match="JSON"):
+            guard.demand_json(bomb, limits)

@@ -31,6 +31,9 @@ from omnisky.train.devices import here
 VIEWS = ((0, 1.0), (5, 0.88), (2, 1.12), (7, 0.95), (1, 1.05), (4, 0.92), (3, 1.08), (6, 1.0))
 """how an object is looked at again: (which symmetry of the square, zoom), in the order in which views are added"""
 
+PARQUET = (".parquet", ".pq")
+"""how the names of such files end"""
+
 Watch = Callable[[int, int], None]
 """(objects done, objects in all)"""
 

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from omnisky import __version__
 from omnisky.codec.tokens import Codec
@@ -32,7 +32,7 @@ from omnisky.errors import BadValue, OmniskyError
 from omnisky.model.autoregressive import Autoregressive
 from omnisky.model.masked import AnyToAny
 from omnisky.observe.types import Observation
-from omnisky.serve import asks, cone, wire
+from omnisky.serve import asks, cone, described, guard, wire
 from omnisky.serve.batch import Desk
 from omnisky.serve.client import ARROW, as_stream
 from omnisky.serve.gate import Gate
@@ -67,7 +67,9 @@ def build(house: House, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
         await run_in_threadpool(desk.close)
 
     about = "Embeddings, look-alikes, predictions and drawings of what telescopes saw."
-    app = FastAPI(title="Omnisky", version=__version__, description=about, lifespan=lifespan)
+    # FastAPI's own /docs is a script from elsewhere, which would run beside our answers: `description` is ours.
+    bare: dict[str, Any] = {"docs_url": None, "redoc_url": None}
+    app = FastAPI(title="Omnisky", version=__version__, description=about, lifespan=lifespan, **bare)
     app.state.serving, app.state.meters, app.state.models = Serving(house, desk), meters, _models(house)
     app.include_router(routes)
     app.add_exception_handler(OmniskyError, _refused)
@@ -90,7 +92,7 @@ async def _asked(request: Request, kind: type[Ask]) -> tuple[Ask, list[Observati
     body = await request.body()
     limits = _serving(request).house.limits
     if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
-        ask = await run_in_threadpool(kind.model_validate_json, body)
+        ask = await _json(request, kind)
         inputs = getattr(ask, "input", None)
         return ask, [] if inputs is None else await run_in_threadpool(wire.observations, inputs, limits)
     words = dict(request.query_params)
@@ -99,6 +101,12 @@ async def _asked(request: Request, kind: type[Ask]) -> tuple[Ask, list[Observati
     values = {name: _word(value) for name, value in words.items()} | ({"input": []} if body else {})
     ask = kind.model_validate(values)
     return ask, [await run_in_threadpool(wire.observation, body, limits)] if body else []
+
+
+async def _json(request: Request, kind: type[Ask]) -> Ask:
+    body = await request.body()
+    guard.demand_json(body, _serving(request).house.limits)
+    return await run_in_threadpool(kind.model_validate_json, body)
 
 
 def _word(text: str) -> Any:
@@ -121,20 +129,22 @@ def _wants_arrow(request: Request) -> bool:
     return request.headers.get("content-type", "").startswith(ARROW)
 
 
-def _body(kind: type[asks.Strict]) -> dict[str, Any]:
-    """What the route takes, for the OpenAPI description."""
-    raw = {"schema": {"type": "string", "format": "binary"}}
-    own = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
-    return {"requestBody": {"required": True, "content": {"application/json": own, "application/octet-stream": raw}}}
+def _body(kind: type[asks.Strict], *, plain: bool = True) -> dict[str, Any]:
+    """What the route takes, for the OpenAPI description; `plain`: also bodies as they are."""
+    raw = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}} if plain else {}
+    own = {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
+    return {"requestBody": {"required": True, "content": own | raw}}
 
 
 # --- questions ----------------------------------------------------------------------------------------------------
 
 
-@routes.post("/v1/embeddings", response_model=asks.EmbeddingsAnswer)
-async def embeddings(request: Request, ask: asks.EmbeddingsAsk) -> Response:
+@routes.post(
+    "/v1/embeddings", response_model=asks.EmbeddingsAnswer, openapi_extra=_body(asks.EmbeddingsAsk, plain=False)
+)
+async def embeddings(request: Request) -> Response:
     """As OpenAI's: one vector an input. The `openai` client works as it is, with data URIs for text."""
-    serving = _serving(request)
+    serving, ask = _serving(request), await _json(request, asks.EmbeddingsAsk)
     seen = await run_in_threadpool(wire.observations, ask.input, serving.house.limits)
     if many := [len(one) for one in seen if len(one) != 1]:
         raise BadValue("an input", saw=f"{many[0]} objects", want="one each", hint="/v1/embed takes many")
@@ -285,6 +295,12 @@ async def info(request: Request) -> Response:
     ]
     told = {"omnisky": __version__, "models": list(house.models), "indices": indices, "heads": list(house.heads)}
     return JSONResponse({**told, "limits": vars(house.limits)})
+
+
+@routes.get("/docs", include_in_schema=False)
+async def description(request: Request) -> Response:
+    """What can be asked, for people."""
+    return HTMLResponse(described.page(request.app.openapi()), headers={"Content-Security-Policy": described.POLICY})
 
 
 @routes.get("/metrics", response_class=Response)

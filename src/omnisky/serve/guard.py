@@ -24,6 +24,8 @@ from omnisky.observe.types import Observation
 from omnisky.serve.house import Limits
 
 _LONGEST_ID = 256
+_OBJECT_BYTES = 64
+"""at most, of a number or an empty list, and of the place that a list has for it"""
 _KINDS = "fiubU"
 _ARROW_TABLES = {"dictionary": 1, "record batch": 0}
 """the field of a message's header that is the record batch: of a dictionary the second, or the header itself"""
@@ -47,6 +49,11 @@ def demand_within(seen: Observation, limits: Limits) -> Observation:
         if pixels > limits.pixels:
             raise TooMuch(f"{name}: pixels of an object", saw=f"{pixels:,}", want=f"at most {limits.pixels:,}")
     return seen
+
+
+def demand_json(body: bytes, limits: Limits) -> None:
+    """By its commas and brackets: each stands for a number or a list, an object of Python's. Raises TooMuch."""
+    demand_bytes("JSON", _OBJECT_BYTES * (body.count(b",") + body.count(b"[")), limits)
 
 
 def gunzipped(body: bytes, limits: Limits) -> bytes:

@@ -189,11 +189,12 @@ export class AllSky {
     const length = steps.filter((step) => step < this.radius / 1.6).pop() ?? steps[0];
     const pixels = (length * (Math.min(wide, high) / 2 - 8)) / this.radius;
     context.lineWidth = 1.5;
+    context.strokeStyle = context.fillStyle;
     context.beginPath();
     context.moveTo(10, high - 12);
     context.lineTo(10 + pixels, high - 12);
     context.stroke();
-    context.fillText(angle(length), 10, high - 18);
+    context.fillText(angle(length).replace(/\.?0+(?=\D)/, ""), 10, high - 18);
     context.fillText("E ←   ↑ N", wide - 62, high - 12);
   }
 }
