@@ -139,7 +139,7 @@ def test_every_format_matches_like_memory(folders, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("omnisky.observe.mmu.parts_of", lambda held, schema, rows, wanted, name: {})
         patch.setattr(Shards, "take", read)
-        patch.setattr("omnisky.observe.matched.read", read)
+        patch.setattr("omnisky.observe.matched.rows_of", read)
         for one in ("desi", "mmu"):
             assert pairs(match_files(folders / one, folders / "legacy", 1.0)) == want
     assert pairs(match_files(folders / "desi", folders / "legacy.csv", 1.0)) == want
@@ -175,7 +175,7 @@ def test_stars_of_any_format_are_moved_to_the_epoch(tmp_path):
 
 
 def test_what_is_wrong_is_said_before_anything_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("omnisky.observe.matched._opened", lambda path: pytest.fail("read"))
+    monkeypatch.setattr("omnisky.observe.matched.opened", lambda path: pytest.fail("read"))
     with pytest.raises(BadValue, match="radius_arcsec"):
         match_files("a", "b", 0.0)
     with pytest.raises(BadValue, match=r"saw pairs\.fits; want a name that ends in \.parquet or \.csv"):

@@ -1,0 +1,73 @@
+"""A path as something to match: opened no further than needed; where its objects are, or were, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnisky.observe.loader import Source, blocks
+from omnisky.observe.mmu import MMUHdf5
+from omnisky.observe.motion import COLUMNS, Motion, moved
+from omnisky.observe.parquet import Parquet
+from omnisky.observe.place import is_remote
+from omnisky.observe.read import scan
+from omnisky.observe.shards import Shards, is_shards
+from omnisky.observe.types import Labels, Observation, Scalars
+
+_AT_ONCE = 1 << 16
+"""rows of ids, positions and motions: some 5 MB"""
+
+
+def opened(path: str | Path) -> Any:
+    """A Source, or a scan of Parquet; rows stay on disk, or at their address, where the format lets them."""
+    folder = Path(path).expanduser()
+    if not is_remote(path) and is_shards(folder):
+        return Shards(folder)
+    found = scan(path)
+    return found if isinstance(found, Parquet | MMUHdf5) else found.read()
+
+
+def rows_of(side: Any) -> Source:
+    """What `opened` gave as rows to take, with all that was measured."""
+    return side.read() if isinstance(side, Parquet) else side
+
+
+def motions_of(side: Any) -> Any:
+    """The same with no more than is needed to know how the objects move, as far as columns can be told apart."""
+    if isinstance(side, Parquet):
+        return replace(side, parts=(), columns=tuple(name for name in side.schema.names if name.lower() in COLUMNS))
+    if isinstance(side, Shards):
+        kinds = {name: part.kind for name, part in side.layout.parts.items()}
+        return Shards(side.folder, parts=[name for name, kind in kinds.items() if issubclass(kind, Scalars | Labels)])
+    if isinstance(side, MMUHdf5):
+        return replace(side, parts=tuple(name for name in ("scalars", "labels") if name in side.available))
+    return side
+
+
+def moves(side: Any) -> bool:
+    """True where there are columns of proper motion."""
+    return Motion.piece(next(_pieces(motions_of(side), 1), Observation.of([]))) is not None
+
+
+def placed(side: Any, epoch_yr: float | None = None) -> Iterator[Observation]:
+    """Ids and positions, piece by piece, of those that have a position; with `epoch_yr` (Julian year) moved there, as
+    far as their proper motions are known. Raises MissingModality (no epoch of the positions), ObservationError (units).
+    """
+    if epoch_yr is not None:
+        held = motions_of(side)
+    else:
+        held = replace(side, parts=(), columns=()) if isinstance(side, Parquet) else side
+    for seen in _pieces(held, _AT_ONCE):
+        motion = None if epoch_yr is None else Motion.piece(seen)
+        at = Observation(seen.object_id, seen.ra, seen.dec)
+        if motion is not None and epoch_yr is not None:
+            at = moved(at, motion, epoch_yr)
+        yield at.take(np.isfinite(at.ra) & np.isfinite(at.dec))
+
+
+def _pieces(side: Any, size: int) -> Iterator[Observation]:
+    return side.batches(size) if isinstance(side, Parquet) else blocks(side, size)
