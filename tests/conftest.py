@@ -46,8 +46,8 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def lsdb():
-    """LSDB, or the test is skipped. To compile it takes longer than our few rows do: numba is told not to, while LSDB is
-    imported and only then, for others want compiled code, and code of both kinds together breaks.
+    """LSDB, or the test is skipped. Compiling takes longer than our few rows: numba is told not to, but only while LSDB
+    is imported, for others want compiled code, and code of both kinds together breaks.
     """
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         if "numba" not in sys.modules:

@@ -157,7 +157,7 @@ def test_a_catalogue_on_the_hub_is_read(hub):
     code = f"""
         import omnisky
         seen = omnisky.read("hf://datasets/{REPO}/toys")
-        print(len(seen), sorted(seen.parts), sorted(seen.object_id)[:2])
+        print(len(seen), sorted(seen.parts), sorted(seen.object_id.tolist())[:2])
         seen = omnisky.read("hf://datasets/{REPO}@main/toys/toys")
         print(len(seen))
     """

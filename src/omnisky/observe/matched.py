@@ -18,8 +18,7 @@ from omnisky.errors import BadValue, ObservationError
 from omnisky.observe.join import join
 from omnisky.observe.loader import Source
 from omnisky.observe.match import Association, Pairs, Places, checked_radius, crossmatch, nearest
-from omnisky.observe.motion import Motion
-from omnisky.observe.opened import motions_of, opened, rows_of
+from omnisky.observe.opened import motion_of, opened, rows_of
 from omnisky.observe.shards import write_shards
 from omnisky.observe.survey import SURVEYS
 from omnisky.storage import atomic
@@ -58,16 +57,17 @@ def match_files(
 ) -> Matched:
     """Match what two paths hold, and write the pairs to `table`, all that both sides measured of them to `folder`.
 
-    Of the Multimodal Universe, shards and HATS only the positions are read, unless more is asked for. `table` is
-    Parquet or .csv (see `write_pairs`); `folder` becomes training shards, one row a pair: killed and called again, it
-    goes on where it was. A radius or table that cannot be is refused before anything is read. Raises what `crossmatch`,
-    the readers and `write_shards` raise; ObservationError where one side has no positions, or nothing is left to write.
+    Of the Multimodal Universe, shards, HATS and Parquet only the positions are read, unless more is asked for; then of
+    HATS and Parquet the matched rows are held in memory. `table` is Parquet or .csv (see `write_pairs`); `folder`
+    becomes training shards, one row a pair: killed and called again, it goes on where it was. A radius or table that
+    cannot be is refused before anything is read. Raises what `crossmatch`, the readers and `write_shards` raise;
+    ObservationError where one side has no positions, or nothing is left to write.
     """
     checked_radius(radius_arcsec)
     if table is not None:
         _refuse_table(Path(table))
     here, there = opened(left), opened(right)
-    pm = [None if epoch_yr is None else Motion.told_by(rows_of(motions_of(side))) for side in (here, there)]
+    pm = [None if epoch_yr is None else motion_of(side) for side in (here, there)]
     a, b = Places.of(here), Places.of(there)
     for path, side in ((left, a), (right, b)):
         if not _placed(side):
@@ -78,7 +78,7 @@ def match_files(
     if folder is not None:
         if not len(found):
             raise ObservationError("no pairs, so no data set", saw=f"{radius_arcsec:g} arcsec", hint="a larger radius")
-        rows = join(rows_of(here), rows_of(there), found)
+        rows = join(rows_of(here, found.left_row, a), rows_of(there, found.right_row, b), found)
         how = f"{getattr(pairs, '__name__', pairs)} within {radius_arcsec} arcsec, epoch {epoch_yr}"
         write_shards(rows, folder, sources=[str(left), str(right), how], licences=_licences(rows))
     return Matched(found=found, left=a, right=b, radius_arcsec=radius_arcsec)

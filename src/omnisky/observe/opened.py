@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
 from omnisky.observe.loader import Source, blocks
+from omnisky.observe.match import Places
 from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.motion import COLUMNS, Motion, moved
 from omnisky.observe.parquet import Parquet
 from omnisky.observe.place import is_remote
 from omnisky.observe.read import scan
 from omnisky.observe.shards import Shards, is_shards
-from omnisky.observe.types import Labels, Observation, Scalars
+from omnisky.observe.types import Labels, Observation, Scalars, concatenate
 
 _AT_ONCE = 1 << 16
 """rows of ids, positions and motions: some 5 MB"""
+_MEASURED_AT_ONCE = 512
 
 
 def opened(path: str | Path) -> Any:
@@ -31,9 +34,40 @@ def opened(path: str | Path) -> Any:
     return found if isinstance(found, Parquet | MMUHdf5) else found.read()
 
 
-def rows_of(side: Any) -> Source:
-    """What `opened` gave as rows to take, with all that was measured."""
-    return side.read() if isinstance(side, Parquet) else side
+def rows_of(side: Any, rows: Integer[np.ndarray, " wanted"], places: Places) -> Source:
+    """What `opened` gave as rows to take, with all that was measured; of Parquet, which has no rows to take, these are
+    read into memory, and no others.
+    """
+    if not isinstance(side, Parquet):
+        return side
+    rows, start, kept = np.unique(rows), 0, []
+    for seen in side.batches(_MEASURED_AT_ONCE):
+        low, high = np.searchsorted(rows, [start, start + len(seen)])
+        if high > low or not kept:  # the first piece in any case: an empty one tells of the parts
+            kept.append(seen.take(rows[low:high] - start))
+        start += len(seen)
+    return _Kept(concatenate(kept), rows, places)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Some rows of a long table, under their numbers there."""
+
+    seen: Observation
+    rows: Integer[np.ndarray, " kept"]
+    places: Places
+    """of all rows of the table"""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, index: Any) -> Observation:
+        """The chosen objects, which must be among those that are kept."""
+        return self.seen.take(np.searchsorted(self.rows, index))
+
+    def catalogue(self) -> Observation:
+        """Ids and positions of all rows, and no parts."""
+        return self.places.take(slice(None))
 
 
 def motions_of(side: Any) -> Any:
@@ -46,6 +80,12 @@ def motions_of(side: Any) -> Any:
     if isinstance(side, MMUHdf5):
         return replace(side, parts=tuple(name for name in ("scalars", "labels") if name in side.available))
     return side
+
+
+def motion_of(side: Any) -> Motion | None:
+    """How all of them move; None where there are no columns of proper motion. Raises as `Motion.of`."""
+    held = motions_of(side)
+    return Motion.told_by(held.read() if isinstance(held, Parquet) else held)
 
 
 def moves(side: Any) -> bool:
