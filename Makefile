@@ -1,6 +1,7 @@
 # Each target makes what it needs: a .venv if there is none, then the extras it uses, pinned by constraints.txt.
 # An environment already in .venv is used as it is. Another Python: make test PYTHON=python3.13
-# A smaller torch on Linux without a GPU: make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+# A smaller torch on Linux without a GPU:
+#   make demo TORCH="torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
