@@ -135,6 +135,20 @@ def test_decoding_to_the_middle_takes_the_bias_away_and_halves_the_error():
     assert np.abs(middle[inside]).mean() < 0.55 * np.abs(upper[inside]).mean()
 
 
+@pytest.mark.parametrize("squeeze", [Plain(), Log(), TwiceAsinh(), ScaledAsinh(softening=0.1)])
+def test_nothing_need_be_squeezed_to_find_its_bin(squeeze):
+    """The bins are those of squeezed numbers all the same, on both sides of every edge too; for few and for many."""
+    g = torch.Generator().manual_seed(0)
+    drawn = torch.randn(4000, generator=g) * torch.exp(3 * torch.randn(4000, generator=g))
+    levels = squeeze.forward(drawn[:1024]).sort().values
+    codec = ScalarCodec(plan=ScalarPlan(name="x", part="x", squeeze=squeeze), levels=levels[None])
+    tops = codec._tops[0]
+    beside = torch.cat([torch.nextafter(tops, torch.full_like(tops, end)) for end in (-torch.inf, torch.inf)])
+    for numbers in (torch.cat([drawn, tops, beside]), beside[:100]):
+        want = torch.bucketize(squeeze.forward(numbers), levels[:-1])
+        assert torch.equal(codec.ids(numbers[None])[0], want)
+
+
 def test_what_lies_beyond_the_levels_is_in_the_last_bin_on_its_side():
     codec = codec_of(DRAWS.normal(size=500))
     assert ids(codec, [-np.inf, -1e30, 1e30, np.inf, 1e300, -1e300]) == [0, 0, 1023, 1023, 1023, 0]

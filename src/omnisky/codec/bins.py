@@ -21,8 +21,8 @@ CELLS = 1 << 15
 """of the table: 128 kB, so that it stays in the cache"""
 FEW = 2048
 """numbers, below which a binary search of torch is as fast"""
-CHUNK = 1 << 15
-"""numbers at a time, for the cache again"""
+CHUNK = 1 << 17
+"""numbers at a time, for the cache again; enough of them for torch to take two threads"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +43,14 @@ class Bins:
         self.fill(found, values)
         return found
 
-    def fill(
-        self,
-        found: Int64[Tensor, " number"],
-        values: Float32[Tensor, " number"],
-        squeezed: Callable[[Tensor], Tensor] = lambda values: values,
-    ) -> None:
-        """The bins of values, once squeezed, into `found`: piece by piece, so that all happens in the cache."""
+    def fill(self, found: Int64[Tensor, " number"], values: Float32[Tensor, " number"]) -> None:
+        """The bins of values, into `found`: piece by piece, so that all happens in the cache."""
         if len(values) < FEW:
-            found.copy_(torch.bucketize(squeezed(values), self.levels[:-1]))
+            found.copy_(torch.bucketize(values, self.levels[:-1]))
             return
         table = self._table
         for start in range(0, len(values), CHUNK):
-            table.fill(found[start : start + CHUNK], squeezed(values[start : start + CHUNK]))
+            table.fill(found[start : start + CHUNK], values[start : start + CHUNK])
 
     @cached_property
     def _table(self) -> _Table:
@@ -126,10 +121,23 @@ class _LeadingBits:
         return (bits >> self.shift).sub_(self.low)
 
 
-def _ordered(values: Float32[Tensor, " number"]) -> Int32[Tensor, " number"]:
+def _ordered(values: Float32[Tensor, "*number"]) -> Int32[Tensor, "*number"]:
     """Integers that are ordered as the floats are."""
     bits = values.view(torch.int32)
     return (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+
+
+def largest(squeezed: Callable[[Tensor], Tensor], levels: Float32[Tensor, "*level"]) -> Float32[Tensor, "*level"]:
+    """The largest number that is squeezed to a level or below, found by halving; `squeezed` must not fall.
+
+    Where there is none, the smallest number there is, and where all are, infinity.
+    """
+    low, high = (_ordered(torch.full_like(levels, end)).long() for end in (-torch.finfo().max, torch.inf))
+    while bool((low < high).any()):
+        middle = (low + high + 1) >> 1
+        fits = squeezed(_ordered(middle.int().view(torch.float32)).view(torch.float32)) <= levels
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle - 1)
+    return _ordered(low.int().view(torch.float32)).view(torch.float32)
 
 
 # --- where the bins lie --------------------------------------------------------------------------------------------
