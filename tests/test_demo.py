@@ -59,7 +59,7 @@ def test_without_galsim_the_demo_says_so_and_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow  # it trains two CNNs, as the yardstick does
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_labelled_galaxies_get_a_table_of_yardsticks(tmp_path):
     seen = galaxies(200, size=64)
     names, offset, files = ("round", "flat"), [0], b""

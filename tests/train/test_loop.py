@@ -340,6 +340,14 @@ def test_a_run_without_data_says_how_to_give_it_some(tmp_path):
 # --- variations --------------------------------------------------------------------------------------------------
 
 
+def test_what_only_together_makes_sense_may_come_in_any_order():
+    """A width that its own heads divide, but not the old ones; the last of a name counts."""
+    changes = ["model.core.width=36", "model.core.heads=3", "steps=7", "steps=9"]
+    for order in (changes, changes[:2][::-1] + changes[2:]):
+        run = edit(RUN, order)
+        assert (run.model.core.width, run.model.core.heads, run.steps) == (36, 3, 9)
+
+
 def test_edits_reach_inside_and_leave_the_original_alone():
     run = edit(RUN, ["steps=1_000", "optim.peak=3e-4", "model.core.remat=true", "name=mine", "optim.decay_until=7"])
     assert (run.steps, run.optim.peak, run.model.core.remat, run.name) == (1000, 3e-4, True, "mine")

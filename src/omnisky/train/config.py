@@ -74,24 +74,40 @@ class Run:
 
 
 def edit(run: Any, changes: Iterable[str]) -> Any:
-    """The run with fields changed: `key=value`, dots reach inside. Raises UnknownKey (with the nearest), BadValue."""
+    """The run with fields changed, all at once, the last of a name counts: `key=value`, dots reach inside.
+
+    Raises UnknownKey (with the nearest), BadValue.
+    """
+    asked = []
     for change in changes:
         key, found, text = change.partition("=")
         if not found:
             raise BadValue(saw=change, want="key=value", hint=f"{key}=…")
-        run = _edit(run, key.split("."), text, key)
-    return run
+        asked.append((key.split("."), text, key))
+    return _edit(run, asked) if asked else run
 
 
-def _edit(node: Any, path: list[str], text: str, whole: str) -> Any:
+def _edit(node: Any, changes: list[tuple[list[str], str, str]]) -> Any:
+    """All of one node together: a width and the heads that divide it are no error in either order."""
+    new: dict[str, Any] = {}
+    inside: dict[str, list[tuple[list[str], str, str]]] = {}
+    for path, text, whole in changes:
+        name = _known(node, path[0], whole)
+        if len(path) > 1:
+            inside.setdefault(name, []).append((path[1:], text, whole))
+        else:
+            new[name] = _parse(text, _kind(node, name, getattr(node, name)), whole)
+    new |= {name: _edit(getattr(node, name), those) for name, those in inside.items()}
+    return replace(node, **new)
+
+
+def _known(node: Any, name: str, whole: str) -> str:
     names = [f.name for f in fields(node)] if is_dataclass(node) else []
-    if path[0] not in names:
-        near = difflib.get_close_matches(path[0], names, 1)
-        hint = whole.replace(path[0], near[0]) if near else "one of those"
-        raise UnknownKey(whole, saw=path[0], want=tuple(names) or "no further dots", hint=hint)
-    old = getattr(node, path[0])
-    new = _edit(old, path[1:], text, whole) if len(path) > 1 else _parse(text, _kind(node, path[0], old), whole)
-    return replace(node, **{path[0]: new})
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = whole.replace(name, near[0]) if near else "one of those"
+        raise UnknownKey(whole, saw=name, want=tuple(names) or "no further dots", hint=hint)
+    return name
 
 
 def _kind(node: Any, name: str, old: Any) -> type:
