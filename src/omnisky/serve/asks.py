@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
@@ -19,14 +19,14 @@ Number = float | None
 """null where nothing was measured"""
 
 # A list of millions that are no numbers is one error, not millions.
-Numbers = Annotated[list[Number], FailFast()]
-Plane = Annotated[list[Numbers], FailFast()]
+Numbers = Annotated[list[Number], Field(fail_fast=True)]
+Plane = Annotated[list[Numbers], Field(fail_fast=True)]
 
 
 class ImageSeen(Strict):
     """One image."""
 
-    flux: Annotated[list[Plane], FailFast()] = Field(description="(band, height, width), in `unit`")
+    flux: Annotated[list[Plane], Field(fail_fast=True)] = Field(description="(band, height, width), in `unit`")
     bands: list[str] = Field(description="one name a plane", examples=[["g", "r", "z"]])
     unit: str = Field("nanomaggy", description='or "display": 8-bit colour, 0 … 255')
     survey: str = ""
@@ -37,8 +37,10 @@ class SpectrumSeen(Strict):
     """One spectrum, observed frame, vacuum wavelengths."""
 
     flux: Numbers = Field(description="in `unit`")
-    wavelength_aa: Annotated[list[float], FailFast()] = Field(description="Å, rising")
-    ivar: Annotated[list[float], FailFast()] | None = Field(None, description="1/flux²; 0 where a pixel says nothing")
+    wavelength_aa: Annotated[list[float], Field(fail_fast=True)] = Field(description="Å, rising")
+    ivar: Annotated[list[float], Field(fail_fast=True)] | None = Field(
+        None, description="1/flux²; 0 where a pixel says nothing"
+    )
     unit: str = "1e-17 erg / (s cm2 AA)"
 
 
@@ -54,7 +56,7 @@ class Seen(Strict):
 
 
 Input = Annotated[str, Field(description="data:…;base64,… of FITS, npz, JPEG, PNG or an Arrow stream")] | Seen
-Inputs = Input | Annotated[list[Input], FailFast()]
+Inputs = Input | Annotated[list[Input], Field(fail_fast=True)]
 
 Precision = Literal["fp32", "bf16"]
 
