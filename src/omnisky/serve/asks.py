@@ -21,6 +21,7 @@ Number = float | None
 # A list of millions that are no numbers is one error, not millions.
 Numbers = Annotated[list[Number], Field(fail_fast=True)]
 Plane = Annotated[list[Numbers], Field(fail_fast=True)]
+Known = Annotated[list[float], Field(fail_fast=True)]
 
 
 class ImageSeen(Strict):
@@ -37,10 +38,8 @@ class SpectrumSeen(Strict):
     """One spectrum, observed frame, vacuum wavelengths."""
 
     flux: Numbers = Field(description="in `unit`")
-    wavelength_aa: Annotated[list[float], Field(fail_fast=True)] = Field(description="Å, rising")
-    ivar: Annotated[list[float], Field(fail_fast=True)] | None = Field(
-        None, description="1/flux²; 0 where a pixel says nothing"
-    )
+    wavelength_aa: Known = Field(description="Å, rising")
+    ivar: Known | None = Field(None, description="1/flux²; 0 where a pixel says nothing")
     unit: str = "1e-17 erg / (s cm2 AA)"
 
 
