@@ -444,3 +444,9 @@ def test_pages_of_others_may_not_ask(http, site, status):
     asked = {"model": "toy", "input": as_json(small.galaxies(1))}
     assert http.post("/v1/embed", json=asked, headers={"Sec-Fetch-Site": site}).status_code == status
     assert http.get("/health", headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+def test_very_many_unknown_words_are_counted_not_spelled_out(http):
+    body = "{" + ",".join(f'"{i}":1' for i in range(3000)) + "}"
+    answer = http.post("/v1/embed", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("3002 words")

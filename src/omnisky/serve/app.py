@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +37,7 @@ from omnisky.serve import asks, cone, described, guard, wire
 from omnisky.serve.batch import Desk
 from omnisky.serve.client import ARROW, as_stream
 from omnisky.serve.gate import Gate
-from omnisky.serve.house import House
+from omnisky.serve.house import House, Limits
 from omnisky.serve.meters import Measured, Meters
 from omnisky.serve.problem import RESPONSES, Problem, problem, told
 from omnisky.serve.serving import Serving, side
@@ -44,6 +45,7 @@ from omnisky.serve.serving import Serving, side
 log = logging.getLogger("omnisky.serve")
 Ask = TypeVar("Ask", bound=asks.Strict)
 routes = APIRouter(responses=RESPONSES)
+_READING, _FEW = Lock(), 1000
 
 
 def build(house: House, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
@@ -92,9 +94,7 @@ async def _asked(request: Request, kind: type[Ask]) -> tuple[Ask, list[Observati
     body = await request.body()
     limits = _serving(request).house.limits
     if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
-        ask = await _json(request, kind)
-        inputs = getattr(ask, "input", None)
-        return ask, [] if inputs is None else await run_in_threadpool(wire.observations, inputs, limits)
+        return await run_in_threadpool(_of_json, body, kind, limits)
     words = dict(request.query_params)
     if "input" in words:
         raise BadValue("input", saw="in the address", want="in the body")
@@ -103,10 +103,14 @@ async def _asked(request: Request, kind: type[Ask]) -> tuple[Ask, list[Observati
     return ask, [await run_in_threadpool(wire.observation, body, limits)] if body else []
 
 
-async def _json(request: Request, kind: type[Ask]) -> Ask:
-    body = await request.body()
-    guard.demand_json(body, _serving(request).house.limits)
-    return await run_in_threadpool(kind.model_validate_json, body)
+def _of_json(body: bytes, kind: type[Ask], limits: Limits) -> tuple[Ask, list[Observation]]:
+    """One at a time: Python's numbers are many times as large as bodies and arrays, and are let go of at once."""
+    with _READING:
+        guard.demand_json(body, limits)
+        ask = kind.model_validate_json(body)
+        inputs = getattr(ask, "input", None)
+        seen = [] if inputs is None else wire.observations(inputs, limits)
+        return ask.model_copy(update={"input": None}), seen
 
 
 def _word(text: str) -> Any:
@@ -144,8 +148,8 @@ def _body(kind: type[asks.Strict], *, plain: bool = True) -> dict[str, Any]:
 )
 async def embeddings(request: Request) -> Response:
     """As OpenAI's: one vector an input. The `openai` client works as it is, with data URIs for text."""
-    serving, ask = _serving(request), await _json(request, asks.EmbeddingsAsk)
-    seen = await run_in_threadpool(wire.observations, ask.input, serving.house.limits)
+    serving, body = _serving(request), await request.body()
+    ask, seen = await run_in_threadpool(_of_json, body, asks.EmbeddingsAsk, serving.house.limits)
     if many := [len(one) for one in seen if len(one) != 1]:
         raise BadValue("an input", saw=f"{many[0]} objects", want="one each", hint="/v1/embed takes many")
     found = await serving.embed(ask.model, seen, ask.part, None, ask.precision)
@@ -338,6 +342,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _misread(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError | ValidationError)
+    many = 0 if isinstance(error, RequestValidationError) else error.error_count()
+    if many > _FEW:  # to spell them out would take longer than all else
+        return told(
+            422, "BadRequest", f"{many} words that are not understood", {"try": "/openapi.json tells which are"}
+        )
     said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]
     return told(422, "BadRequest", "; ".join(said), {"try": "/openapi.json tells what is understood"})
 

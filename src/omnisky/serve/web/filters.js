@@ -124,9 +124,10 @@ export class Filters {
   apply() {
     for (const name of this.shown.keys()) this.sketch(name);
     const some = this.between.size > 0 || this.cone !== null;
-    for (const button of ["#clear", "#listKept"]) document.querySelector(button).hidden = !some;
+    document.querySelector("#clear").hidden = !some;
     this.kept = some ? this.rows() : null;
     const many = this.kept ? this.kept.reduce((sum, one) => sum + one, 0) : this.sky.count;
+    document.querySelector("#listKept").hidden = !some || !many;
     const cone = this.cone ? ` within ${this.cone.radius}° of ${this.cone.ra.toFixed(2)} ${this.cone.dec.toFixed(2)}` : "";
     document.querySelector("#kept").textContent = some ? `${many.toLocaleString("en")} of ${this.sky.count.toLocaleString("en")} kept${cone}` : "";
     this.changed(this.kept);

@@ -38,6 +38,7 @@ export class Table {
       const cell = line.appendChild(document.createElement("th"));
       cell.scope = "col";
       if (!column) continue;
+      if (column !== "id" && !column.names) cell.className = "number";
       const button = cell.appendChild(document.createElement("button"));
       button.textContent = name;
       if (this.sorted === column) cell.ariaSort = this.up ? "ascending" : "descending";
@@ -77,7 +78,7 @@ export class Table {
     name.textContent = this.sky.names[row];
     for (const column of this.columns) {
       const cell = line.appendChild(document.createElement("td"));
-      cell.textContent = column.type === "f8" ? (Number.isFinite(column.values[row]) ? column.values[row].toFixed(5) : "–") : said(column.values[row], column);
+      cell.textContent = column.type === "f8" ? (Number.isFinite(column.values[row]) ? column.values[row].toFixed(5).replace("-", "−") : "–") : said(column.values[row], column);
       if (!column.names) cell.className = "number";
     }
     line.onclick = () => this.pick(row);
