@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from omnisky.cli import main
-from omnisky.errors import BadValue, CorruptFile, MissingExtra, MissingModality, ObservationError
+from omnisky.errors import BadValue, MissingExtra, MissingModality, ObservationError
 from omnisky.observe.hats_write import write_hats
 from omnisky.observe.match import all_pairs, crossmatch, mutual, nearest
 from omnisky.observe.match_hats import crossmatch_hats
@@ -76,7 +76,7 @@ def test_what_lsdb_would_do_wrong_is_refused(catalogues, tmp_path):
         crossmatch_hats(catalogues / "s1", catalogues / "s2", 30.0, tmp_path / "out")
     with pytest.raises(MissingModality, match="want targetid"):
         crossmatch_hats(catalogues / "s1", catalogues / "s2", 1.0, tmp_path / "out", object_id="targetid")
-    with pytest.raises(CorruptFile, match="HATS"):
+    with pytest.raises(ObservationError, match="nothing there"):
         crossmatch_hats(tmp_path / "nothing", catalogues / "s2", 1.0, tmp_path / "out")
     n = crossmatch_hats(catalogues / "s1", catalogues / "s2", 1e-4, tmp_path / "none")
     assert n == 0
@@ -170,7 +170,7 @@ def test_every_way_to_match_says_what_the_tree_says(two, tmp_path, choose):
     left, right = crowded(1), crowded(2)
     n = crossmatch_hats(two / "s1", two / "s2", RADIUS, tmp_path / "out", pairs=choose)
     found = choose(left, right, RADIUS)
-    assert n == len(found) > 1000
+    assert n == len(found) > 700
     assert told(tmp_path / "out") == ours(left, right, found)
     assert len(all_pairs(left, right, RADIUS)) > len(nearest(left, right, RADIUS)) > len(mutual(left, right, RADIUS))
 
@@ -223,18 +223,9 @@ def test_other_files_and_addresses_are_sorted_first(two, tmp_path, capsys):
     places = zip(seen.object_id.tolist(), seen.ra.tolist(), seen.dec.tolist(), strict=True)
     lines = [f"{name},{ra!r},{dec!r}" for name, ra, dec in places]
     (tmp_path / "a.csv").write_text("\n".join(["object_id,ra,dec", "lost,,", *lines]))
-    words = [
-        "data",
-        "crossmatch",
-        str(tmp_path / "a.csv"),
-        str(two / "s2"),
-        "--radius",
-        "5",
-        "--lsdb",
-        "--pairs",
-        "all",
-    ]
-    with pytest.raises(SystemExit, match="0"):
-        main([*words, "--out", str(tmp_path / "all"), "--json"])
+    sides, how = (str(tmp_path / "a.csv"), str(two / "s2")), ("--radius", "5", "--lsdb", "--pairs", "all", "--json")
+    with pytest.raises(SystemExit) as end:
+        main(["data", "crossmatch", *sides, *how, "--out", str(tmp_path / "all")])
+    assert not end.value.code
     assert told(tmp_path / "all") == ours(seen, crowded(2), all_pairs(seen, crowded(2), RADIUS))
     assert f'"pairs": {len(told(tmp_path / "all"))}' in capsys.readouterr().out

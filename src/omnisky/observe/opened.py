@@ -40,7 +40,8 @@ def rows_of(side: Any, rows: Integer[np.ndarray, " wanted"], places: Places) -> 
     """
     if not isinstance(side, Parquet):
         return side
-    rows, start, kept = np.unique(rows), 0, []
+    kept: list[Observation] = []
+    rows, start = np.unique(rows), 0
     for seen in side.batches(_MEASURED_AT_ONCE):
         low, high = np.searchsorted(rows, [start, start + len(seen)])
         if high > low or not kept:  # the first piece in any case: an empty one tells of the parts
