@@ -17,7 +17,11 @@ TITLES = {
     "astropt": ("AstroPT", "against `astropt`; images of 256 patches; embedding, a training step, generating"),
     "pairs": ("AstroCLIP, SpecFormer, AstroDINO", "against a plain statement of the same networks in PyTorch"),
     "augment": ("AstroDINO's augmentations", "against the same in NumPy"),
-    "aion": ("AION-1", "against `polymathic-aion`"),
+    "aion": (
+        "AION-1",
+        "against `polymathic-aion`; it has no training: *learn* is the loss of its modules, there and back, of 256 "
+        "tokens shown and 128 asked for",
+    ),
     "codecs": ("Codecs", "against `polymathic-aion`"),
     "crossmatch": ("Cross-match", "within 1″; answers are the same row by row"),
     "loading": ("Loading", "objects of 4 × 160 × 160 pixels and a spectrum of 7,781; files in the page cache"),

@@ -67,8 +67,8 @@ def _save_together(learner: Learner, draft: Path) -> None:
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.api import CheckpointException
 
-    # A file of slices has no slices of a single number.
-    tensors = {name: t.reshape(1) if t.ndim == 0 else t for name, t in _tensors(learner).items()}
+    # A file of slices has no slices of a single number, nor of convolutions in channels last.
+    tensors = {name: t.contiguous() if t.ndim else t.reshape(1) for name, t in _tensors(learner).items()}
     writer = checkpoint.HuggingFaceStorageWriter(str(draft / "ranks"), save_distributed=True)
     try:
         checkpoint.save(tensors, storage_writer=writer)
