@@ -96,6 +96,25 @@ def test_half_precision_keeps_nearly_all_ids(codec):
     assert 0.8 < (whole == half).float().mean() <= 1
 
 
+def test_halvings_and_all_after_the_last_of_them_stay_precise():
+    """In bfloat16, when ids are asked for; not while the network learns."""
+    halved: list[bool] = []
+    layers = IMAGES.network.model.encoder_layers
+    hooks = [
+        one.register_forward_pre_hook(lambda *_: halved.append(torch.is_autocast_enabled("cpu"))) for one in layers
+    ]
+    try:
+        replace(IMAGES, dtype=torch.bfloat16).encode(SKY.take([0]))
+        asked = halved.copy()
+        halved.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            IMAGES.network.latent(torch.zeros(1, 9, 96, 96), torch.ones(1, 9, dtype=torch.bool))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert asked == [True, False, True, *[False] * (len(layers) - 3)] and halved == [True] * len(layers)
+
+
 def test_half_precision_of_spectra():
     """A small random network's numbers hardly differ from place to place, so it is these that are compared, not ids."""
     network = alive(SPECTRUM.build())

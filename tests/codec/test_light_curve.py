@@ -165,3 +165,11 @@ def test_training_lowers_the_loss_and_what_is_lost_is_measured(tmp_path):
     report = evaluation.evaluate(tmp_path / "model", sky, share=1.0)
     assert report.name == "tok_light_curve" and report.objects == 32 and report.sigma.value > 0
     assert report.bits == pytest.approx(12 * (HEAD + CONFIG.steps)) and report.r2.value > 0
+
+
+def test_the_shipped_codec_knows_curves_it_has_not_seen():
+    """Of another seed than it learnt from."""
+    assert "omnisky-light-curve" not in store.shipped_models()  # it embeds nothing
+    seen = MockCurves(objects=64, seed=99).take(slice(None))
+    report = evaluation.evaluate("omnisky-light-curve", seen, share=1.0)
+    assert report.objects == 64 and report.r2.value > 0.9

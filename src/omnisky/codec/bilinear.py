@@ -42,12 +42,12 @@ def convolved(x: Float[Tensor, "object inside y x"], conv: nn.Conv2d) -> Float[T
     rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
     side = way.tile + size - 1
     tiles = rows.unfold(1, side, way.tile).unfold(2, side, way.tile).permute(4, 5, 0, 1, 2, 3).reshape(side**2, -1)
-    weights = conv.weight.permute(2, 3, 0, 1).reshape(size**2, -1)
+    weights = conv.weight.permute(0, 2, 3, 1).reshape(-1, size**2, inside)  # no copy where channels are last
     whole: Tensor | None = None
     parts = (way.pixels.split(AT_ONCE), way.kernel.split(AT_ONCE), way.answer.split(AT_ONCE, dim=1))
     for pixels, kernel, turn in zip(*parts, strict=True):
         seen = (pixels @ tiles).unflatten(1, (-1, inside))
-        products = torch.bmm(seen, (kernel @ weights).unflatten(1, (-1, inside)).mT).flatten(1)
+        products = torch.bmm(seen, (kernel @ weights).permute(1, 2, 0)).flatten(1)
         whole = turn @ products if whole is None else whole.addmm_(turn, products)
     assert whole is not None
     grid = whole.view(way.tile, way.tile, b, height // way.tile, width // way.tile, -1)

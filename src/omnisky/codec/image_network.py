@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.magvit import ALMOST_SHUT, MagVit, pointwise
+from omnisky.codec.magvit import ALMOST_SHUT, MagVit, Padded, pointwise
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import LATER, Codec, Span, Tokens
@@ -141,6 +142,9 @@ class ImageCodecConfig:
             return ImageNetwork(self)
 
 
+AT_ONCE = 2
+"""images that are encoded together until they are at their smallest: more are no faster, and take more memory"""
+
 PUBLISHED = (
     *("quantizer_levels", "hidden_dims", "n_compressions", "num_consecutive", "embedding_dim"),
     *("multisurvey_projection_dims", "range_compression_factor", "mult_factor"),
@@ -186,9 +190,12 @@ class ImageNetwork(nn.Module):
         self, flux: Float[Tensor, "object channel y x"], seen: Bool[Tensor, "object channel"]
     ) -> Float[Tensor, "object number gy gx"]:
         """What is to be quantised. `flux` in nanomaggies, 0 in channels that were not `seen`."""
-        x = self._entered(self._compressed(flux), seen)
-        for layer in self.model.encoder_layers:
-            x = layer(x)
+        some = len(flux) if torch.is_grad_enabled() else AT_ONCE
+        wide = [self._halved(*rows) for rows in zip(flux.split(some), seen.split(some), strict=True)]
+        x = torch.cat(wide) if len(wide) > 1 else wide[0]
+        with _precise(x):
+            for layer in self.model.encoder_layers[2 * self.config.n_compressions :]:
+                x = layer(x)
         with torch.autocast(x.device.type, enabled=False):
             return pointwise(x.float(), self.pre_quant_proj)
 
@@ -237,6 +244,14 @@ class ImageNetwork(nn.Module):
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
+    def _halved(self, flux: Tensor, seen: Bool[Tensor, "object channel"]) -> Tensor:
+        """As far as the last halving: while images are wide, all that is held of them is."""
+        x = self._entered(self._compressed(flux), seen)
+        for layer in self.model.encoder_layers[: 2 * self.config.n_compressions]:
+            with _precise(x) if isinstance(layer, Padded) else nullcontext():
+                x = layer(x)
+        return x
+
     def _compressed(self, flux: Tensor) -> Tensor:
         soft, gain = self.config.range_compression_factor, self.config.mult_factor
         return torch.asinh(flux / soft) * (soft * gain)
@@ -269,6 +284,12 @@ class ImageNetwork(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             kernel = torch.einsum("cp,piyx->ciyx", weight, conv.weight)
             return F.conv2d(x.float(), kernel, weight @ conv.bias + bias, padding=conv.padding)
+
+
+def _precise(x: Tensor) -> AbstractContextManager[object]:
+    """Float32 for what most ids hang on, if they are asked for on a CPU: there it costs little, by `codec.bilinear`."""
+    asked = x.device.type == "cpu" and not torch.is_grad_enabled()
+    return torch.autocast(x.device.type, enabled=False) if asked else nullcontext()
 
 
 def widened(network: ImageNetwork, row: BandRow, *, ends_alone: bool = False, seed: int = 0) -> ImageNetwork:

@@ -71,7 +71,9 @@ class ResidualUnit(nn.Module):
         free = not torch.is_grad_enabled()
         y = F.elu(convolved(x, _conv(self.net[0].conv)), inplace=free)
         y = F.elu(pointwise(y, _conv(self.net[2])), inplace=free)
-        gate, y = self.net[4](y).to(x.dtype), y.to(x.dtype)
+        y = y.to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):  # few products, and they scale all others
+            gate = self.net[4](y)
         return x.addcmul_(y, gate) if free else torch.addcmul(x, y, gate)
 
 

@@ -163,9 +163,9 @@ def _kept(codecs: Sequence[Codec]) -> tuple[tuple[Codec, ...], tuple[Codec, ...]
 def load(name: str | Path, path: str = "", *, revision: str | None = None) -> nn.Module:
     """A model ready to use (eval mode, float32), its codecs with it.
 
-    `name` is a folder or file on disk, a model shipped in the package ("omnisky-nano"), or a repository on the Hugging
-    Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M"). Published layouts of AstroPT
-    (v1.0, 2.0.x, 3.0), AstroCLIP and AION-1 are recognised; no pickle is executed.
+    `name` is a folder or file on disk, a model or codec shipped in the package ("omnisky-nano", "omnisky-light-curve"),
+    or a repository on the Hugging Face Hub ("Smith42/astroPT_v2.0"), `path` a folder or file within ("astropt/095M").
+    Published layouts of AstroPT (v1.0, 2.0.x, 3.0), AstroCLIP and AION-1 are recognised; no pickle is executed.
 
     Raises UnknownModel, UnknownLayout, UnsafePickle, CorruptFile.
     """
@@ -181,9 +181,9 @@ def _find(name: str, path: str, revision: str | None) -> Path:
     local = Path(name) / path if path else Path(name)
     if local.exists():
         return _weights_in(local)
-    shipped = Path(str(files("omnisky"))) / "weights" / name
-    if shipped.is_dir():
-        return shipped
+    for shipped in (_shipped() / name, _shipped() / "codecs" / name):
+        if (shipped / "config.json").exists():
+            return shipped
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UnknownModel(saw=name, want=(*shipped_models(), "a folder", "a Hub repository"))
     return _weights_in(_download(name, path, revision))
@@ -223,9 +223,12 @@ def _download(name: str, path: str, revision: str | None) -> Path:
 
 
 def shipped_models() -> tuple[str, ...]:
-    """The models that come with the package."""
-    place = Path(str(files("omnisky"))) / "weights"
-    return tuple(sorted(f.name for f in place.iterdir() if f.is_dir())) if place.is_dir() else ()
+    """The models that come with the package; codecs that belong to none of them are in a folder of their own."""
+    return tuple(sorted(f.parent.name for f in _shipped().glob("*/config.json")))
+
+
+def _shipped() -> Path:
+    return Path(str(files("omnisky"))) / "weights"
 
 
 def _load_folder(folder: Path) -> nn.Module:
