@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Protocol, get_type_hints, runtime_checkable
 
@@ -69,8 +69,12 @@ class Run:
                 raise BadValue(name, saw=getattr(self, name), want="1 or more")
         if self.batch % self.accumulate:
             raise BadValue("accumulate", saw=f"{self.batch} / {self.accumulate}", want="a whole number of objects each")
-        if self.forgive < 0:
-            raise BadValue("forgive", saw=self.forgive, want="0 or more")
+        for name in ("forgive", "seed", "workers"):
+            if getattr(self, name) < 0:
+                raise BadValue(name, saw=getattr(self, name), want="0 or more")
+        for name in ("held_out", "mean_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadValue(name, saw=getattr(self, name), want="0 … 1, less than 1")
 
 
 def edit(run: Any, changes: Iterable[str]) -> Any:
@@ -79,16 +83,29 @@ def edit(run: Any, changes: Iterable[str]) -> Any:
         key, found, text = change.partition("=")
         if not found:
             raise BadValue(saw=change, want="key=value", hint=f"{key}=…")
+        if key not in (known := tuple(_keys(run))):
+            room = key.rpartition(".")[0]
+            want = [one for one in known if one.rpartition(".")[0] == room] or [f.name for f in fields(run)]
+            raise UnknownKey(saw=key, want=want, hint=_nearest(key, known))
         run = _edit(run, key.split("."), text, key)
     return run
 
 
+def _keys(node: Any, before: str = "") -> Iterator[str]:
+    """Of all fields, also of those inside others: with dots."""
+    for one in fields(node):
+        yield before + one.name
+        if is_dataclass(inside := getattr(node, one.name)):
+            yield from _keys(inside, f"{before}{one.name}.")
+
+
+def _nearest(key: str, known: tuple[str, ...]) -> str:
+    """The same key further in, or else one that is spelt alike."""
+    further = [one for one in known if one.endswith(f".{key}")]
+    return (further or difflib.get_close_matches(key, known, 1) or ["one of those"])[0]
+
+
 def _edit(node: Any, path: list[str], text: str, whole: str) -> Any:
-    names = [f.name for f in fields(node)] if is_dataclass(node) else []
-    if path[0] not in names:
-        near = difflib.get_close_matches(path[0], names, 1)
-        hint = whole.replace(path[0], near[0]) if near else "one of those"
-        raise UnknownKey(whole, saw=path[0], want=tuple(names) or "no further dots", hint=hint)
     old = getattr(node, path[0])
     new = _edit(old, path[1:], text, whole) if len(path) > 1 else _parse(text, _kind(node, path[0], old), whole)
     return replace(node, **{path[0]: new})
