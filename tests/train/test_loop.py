@@ -357,14 +357,24 @@ def test_edits_reach_inside_and_leave_the_original_alone():
 
 @pytest.mark.parametrize(
     ("change", "nearest"),
-    [("stpes=3", "steps"), ("optim.paek=1", "optim.peak"), ("model.core.widht=8", "model.core.width")],
+    [
+        ("stpes=3", "steps"),
+        ("optim.paek=1", "optim.peak"),
+        ("model.core.widht=8", "model.core.width"),
+        ("peak=1", "optim.peak"),
+        ("core.depth=2", "model.core.depth"),
+    ],
 )
 def test_an_unknown_key_is_refused_naming_the_nearest(change, nearest):
     with pytest.raises(UnknownKey, match=f"Try: {nearest}$"):
         edit(RUN, [change])
 
 
-@pytest.mark.parametrize("change", ["steps", "steps=many", "steps=0", "batch=9", "augment=none", "model.core.heads=3"])
+NONSENSE = ["steps", "steps=many", "steps=0", "batch=9", "augment=none", "model.core.heads=3", "seed=-1", "workers=-1"]
+NONSENSE += ["held_out=1.5", "mean_decay=2", "optim.peak=nan", "optim.peak=-1", "optim.clip=inf", "optim.warmup=-1"]
+
+
+@pytest.mark.parametrize("change", NONSENSE)
 def test_values_that_make_no_sense_are_refused(change):
     with pytest.raises(BadValue):
         edit(RUN, [change])

@@ -165,7 +165,10 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     from omnisky.watch import show_story
 
     keep_memory()
-    story = sample_demo(out, steps or 30) if data is None else data_demo(out, data, steps or 3000)
+    if data is None:
+        story = sample_demo(out, 30 if steps is None else steps)
+    else:
+        story = data_demo(out, data, 3000 if steps is None else steps)
     show_story(story)
     if not story.skies:
         return

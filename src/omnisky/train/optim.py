@@ -35,6 +35,13 @@ class AdamW:
     clip: float = 1.0
     """largest norm of the gradient; 0 means no limit"""
 
+    def __post_init__(self) -> None:
+        for name in ("peak", "warmup", "floor", "eps", "weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadValue(f"optim.{name}", saw=getattr(self, name), want="0 or more, and finite")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise BadValue("optim.betas", saw=self.betas, want="0 … 1, less than 1")
+
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step (counted from 0) of a run of `steps`."""
         until = self.decay_until or steps
