@@ -107,7 +107,8 @@ export class SkyMap {
 
   // One after the other: regl-scatterplot refuses to draw while it draws.
   put(points) {
-    this.drawing = (this.drawing ?? Promise.resolve()).then(() => this.gone || this.drawn(points));
+    const before = this.drawing?.catch(() => {}) ?? Promise.resolve(); // what went wrong there was told there
+    this.drawing = before.then(() => this.gone || this.drawn(points));
     return this.drawing;
   }
 
