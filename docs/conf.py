@@ -51,6 +51,7 @@ html_title = "Omnisky"
 html_static_path = ["_static"]
 html_css_files = ["omnisky.css"]
 html_theme_options = {
+    "github_url": "https://github.com/omnisky/omnisky",
     "navbar_align": "left",
     "show_toc_level": 2,
     "navigation_with_keys": False,
