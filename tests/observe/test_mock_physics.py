@@ -121,7 +121,7 @@ def test_infrared_fluxes_are_ab(seen, light):
 
 
 def test_dust_takes_less_of_w1_than_of_the_light_it_goes_on_from(seen, light):
-    """Of the same light at 1.1 µm more arrives in W1 the more dust there was before it, at most half a mag for one of A(V)."""
+    """Of the same light at 1.1 µm more arrives in W1 the more dust there was before it: at most A(V) / 2."""
     clear = replace(seen, dust_av_mag=np.zeros(len(seen)))
     gained = magnitude(catalogue.wise(clear, light)[:, 0]) - magnitude(catalogue.wise(seen, light)[:, 0])
     dust = np.where(seen.is_star, 0.0, np.nan_to_num(seen.dust_av_mag))
