@@ -120,6 +120,14 @@ def test_infrared_fluxes_are_ab(seen, light):
     assert mag[:, 1] - mag[:, 2] == pytest.approx(3.339 - 5.174, abs=0.1)
 
 
+def test_dust_takes_less_of_w1_than_of_the_light_it_goes_on_from(seen, light):
+    """Of the same light at 1.1 µm more arrives in W1 the more dust there was before it: at most A(V) / 2."""
+    clear = replace(seen, dust_av_mag=np.zeros(len(seen)))
+    gained = magnitude(catalogue.wise(clear, light)[:, 0]) - magnitude(catalogue.wise(seen, light)[:, 0])
+    dust = np.where(seen.is_star, 0.0, np.nan_to_num(seen.dust_av_mag))
+    assert ((gained >= 0) & (gained <= 0.5 * dust + 1e-9)).all() and (gained[dust > 0.5] > 0.05).all()
+
+
 # --- instruments --------------------------------------------------------------------------------------------------
 
 
