@@ -142,6 +142,9 @@ class ImageCodecConfig:
             return ImageNetwork(self)
 
 
+AT_ONCE = 2
+"""images that are encoded together until they are at their smallest: more are no faster, and take more memory"""
+
 PUBLISHED = (
     *("quantizer_levels", "hidden_dims", "n_compressions", "num_consecutive", "embedding_dim"),
     *("multisurvey_projection_dims", "range_compression_factor", "mult_factor"),
@@ -187,10 +190,11 @@ class ImageNetwork(nn.Module):
         self, flux: Float[Tensor, "object channel y x"], seen: Bool[Tensor, "object channel"]
     ) -> Float[Tensor, "object number gy gx"]:
         """What is to be quantised. `flux` in nanomaggies, 0 in channels that were not `seen`."""
-        x = self._entered(self._compressed(flux), seen)
-        for i, layer in enumerate(self.model.encoder_layers):
-            halved = isinstance(layer, Padded) or i >= 2 * self.config.n_compressions
-            with _precise(x) if halved else nullcontext():
+        some = len(flux) if torch.is_grad_enabled() else AT_ONCE
+        wide = [self._halved(*rows) for rows in zip(flux.split(some), seen.split(some), strict=True)]
+        x = torch.cat(wide) if len(wide) > 1 else wide[0]
+        with _precise(x):
+            for layer in self.model.encoder_layers[2 * self.config.n_compressions :]:
                 x = layer(x)
         with torch.autocast(x.device.type, enabled=False):
             return pointwise(x.float(), self.pre_quant_proj)
@@ -239,6 +243,14 @@ class ImageNetwork(nn.Module):
         return (ivar * (flux - said).square()).sum(), (ivar > 0).sum()
 
     # --- ends ----------------------------------------------------------------------------------------------------
+
+    def _halved(self, flux: Tensor, seen: Bool[Tensor, "object channel"]) -> Tensor:
+        """As far as the last halving: while images are wide, all that is held of them is."""
+        x = self._entered(self._compressed(flux), seen)
+        for layer in self.model.encoder_layers[: 2 * self.config.n_compressions]:
+            with _precise(x) if isinstance(layer, Padded) else nullcontext():
+                x = layer(x)
+        return x
 
     def _compressed(self, flux: Tensor) -> Tensor:
         soft, gain = self.config.range_compression_factor, self.config.mult_factor
