@@ -15,6 +15,10 @@ AION = "0.0.2"
 WIDTH, DEPTH = 768, 12
 PHOTOMETRY = ("tok_flux_g", "tok_flux_r", "tok_flux_i", "tok_flux_z")
 XP = ("tok_xp_bp", "tok_xp_rp")
+SHOWN = {"tok_image": 160, "tok_spectrum_desi": 92, **dict.fromkeys(PHOTOMETRY, 1)}
+ASKED = {"tok_image": 80, "tok_spectrum_desi": 47, "tok_z": 1}
+"""of each modality's tokens the first ones and the next ones: 256 and 128, as the recipes of AION-1 have it"""
+IDS = {"tok_image": 4375, "tok_spectrum_desi": 1024, "tok_z": 1025}
 LENGTHS = {"tok_image": 576, "tok_spectrum_desi": 273, **dict.fromkeys(XP, 55), **dict.fromkeys(PHOTOMETRY, 1)}
 AGREE = {"fp32": 1e-4, "bf16": 5e-2}
 """after 24 blocks"""
@@ -49,10 +53,10 @@ def encoder_flops(tokens: int) -> float:
     return tokens * (DEPTH * 24 + 2) * WIDTH**2 + DEPTH * 4 * tokens**2 * WIDTH
 
 
-def decoder_flops(tokens: int, asked: int) -> float:
+def decoder_flops(tokens: int, asked: int, ids: float = 1024) -> float:
     """Of what is asked for, with open attention among it; keys and values of the context are made once."""
     own = asked * 28 * WIDTH**2 + 4 * asked**2 * WIDTH
-    return DEPTH * (own + tokens * 4 * WIDTH**2 + 4 * tokens * asked * WIDTH) + 2 * asked * WIDTH * 1024
+    return DEPTH * (own + tokens * 4 * WIDTH**2 + 4 * tokens * asked * WIDTH) + 2 * asked * WIDTH * ids
 
 
 def comparisons(quick: bool = False) -> Iterator[Comparison]:
@@ -63,6 +67,27 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
     yield from _three("redshift-photometry", "redshift", PHOTOMETRY, many, (1.5, 1.5, 6.0))
     yield from _three("redshift-everything", "redshift", everything, few, (None, None, 4.5))
     yield from _three("roar-xp-to-desi", "roar", XP, few, (1.3, 1.3, 4.5))
+    yield from _learning(1 if quick else 2)
+
+
+def _learning(objects: int) -> Iterator[Comparison]:
+    """A loss and its gradient; there and back are three times the products. No ratio is asked for."""
+    shown, asked = sum(SHOWN.values()), sum(ASKED.values())
+    ids = sum(count * IDS[name] for name, count in ASKED.items()) / asked
+    for ours, theirs in PAIRS:
+        given: dict[str, Any] = {"shown": SHOWN, "asked": ASKED, "objects": objects}
+        yield Comparison(
+            name=f"aion/learn-{ours}-over-{theirs}",
+            ours=Job("ours", "learn", {"precision": ours, **given}),
+            theirs=Job("reference", "learn", {"precision": theirs, **given}),
+            unit="objects",
+            work=objects,
+            flops=3 * objects * (encoder_flops(shown) + decoder_flops(shown, asked, ids)),
+            precision=ours,
+            target=None,
+            agree=2 * AGREE[ours],
+            first=Job("weights", "share", {}),
+        )
 
 
 def _three(

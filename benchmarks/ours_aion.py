@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from benchmarks import harness
 from omnisky.codec.tokens import Span, Tokens
 from omnisky.generate import Roar, fill
-from omnisky.model.any_to_any import AION
+from omnisky.model.any_to_any import AION, Slots
+from omnisky.model.deal import Asked, PerModality
 from omnisky.model.masked import AnyToAny, published
 from omnisky.model.port_aion import published_parts
 from omnisky.train.devices import here, keep_memory
@@ -81,6 +83,32 @@ def roar(folder: Path, precision: str, inputs: list[str], objects: int) -> Calla
     return call
 
 
+def learn(
+    folder: Path, precision: str, shown: dict[str, int], asked: dict[str, int], objects: int
+) -> Callable[[], Tensor]:
+    """A loss and its gradient, of which the answer is some; weights in fp32."""
+    built, place = model("fp32"), here(precision)
+    names = list(dict.fromkeys((*shown, *asked)))
+    table = built.ends.lay_out(tokens(names, objects))
+    first = dict(zip(names, accumulate((AION[name].length for name in names), initial=0), strict=False))
+
+    def chosen(counts: dict[str, int], behind: dict[str, int]) -> Slots:
+        index = [first[name] + behind.get(name, 0) + torch.arange(count) for name, count in counts.items()]
+        return table.at(torch.cat(index).expand(objects, -1))
+
+    context, wanted = chosen(shown, {}), Asked(chosen(asked, shown))
+
+    def call() -> Tensor:
+        with place.autocast():
+            loss = PerModality().of(built.score(context, wanted), built.ends)
+        loss.backward()
+        grad = built.project.weight.grad[::96].clone()
+        built.zero_grad(set_to_none=True)
+        return grad
+
+    return call
+
+
 if __name__ == "__main__":
     keep_memory()
-    harness.serve({"share": share, "encode": encode, "redshift": redshift, "roar": roar})
+    harness.serve({task.__name__: task for task in (share, encode, redshift, roar, learn)})

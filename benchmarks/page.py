@@ -1,7 +1,7 @@
 """The rows of results.jsonl as a page of tables: `python -m benchmarks --page docs/speed.md`.
 
-Every number on the page is in a row, or is one divided by another. Of each comparison the newest quiet row counts; a
-newer one that was disturbed, or one that never was quiet, is shown apart.
+Every number on the page is in a row, or is one divided by another. Of each comparison the newest quiet row of each
+machine counts; a newer one that was disturbed, or one that never was quiet, is shown apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ TITLES = {
     "astropt": ("AstroPT", "against `astropt`; images of 256 patches; embedding, a training step, generating"),
     "pairs": ("AstroCLIP, SpecFormer, AstroDINO", "against a plain statement of the same networks in PyTorch"),
     "augment": ("AstroDINO's augmentations", "against the same in NumPy"),
-    "aion": ("AION-1", "against `polymathic-aion`"),
+    "aion": (
+        "AION-1",
+        "against `polymathic-aion`; it has no training: *learn* is the loss of its modules, there and back, of 256 "
+        "tokens shown and 128 asked for",
+    ),
     "codecs": ("Codecs", "against `polymathic-aion`"),
     "crossmatch": ("Cross-match", "within 1″; answers are the same row by row"),
     "loading": ("Loading", "objects of 4 × 160 × 160 pixels and a spectrum of 7,781; files in the page cache"),
@@ -34,7 +38,8 @@ the two equal. Both sides work by turns on one machine and must give the same an
 median over pairs of runs, between the smallest and the largest of them. *Of the roof*: what share ours reaches of the
 best rate measured in the same run, of matrix products of its precision (GFLOP/s) or of memory (GB/s); a dash where
 neither is its limit. *Own memory*: the most that each side had above the page cache, ours and theirs. *A million*: how
-long ours takes for so many, on this machine.
+long ours takes for so many, on this machine. What was measured on more machines than one has a table for each, the
+newest first.
 """
 LAW = """The time of an embedding, fp32, is fitted by amount^exponent: one of objects, tokens and parameters (of the
 blocks) changes, the others stand. The error is a bootstrap over rounds; *off the law* is the largest departure of a
@@ -55,20 +60,21 @@ def quiet(row: Mapping[str, Any]) -> bool:
 
 def page(rows: Iterable[Mapping[str, Any]]) -> str:
     """The page. Groups come in the order of `TITLES`, then others; comparisons in the order of their first row."""
-    best: dict[str, Mapping[str, Any]] = {}
-    newest: dict[str, Mapping[str, Any]] = {}
+    best: dict[tuple[str, str], Mapping[str, Any]] = {}
+    newest: dict[tuple[str, str], Mapping[str, Any]] = {}
     laws: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         if "exponent" in row:
             laws[row["name"]] = row if quiet(row) else laws.get(row["name"], row)
             continue
-        newest[row["name"]] = row
+        key = (row["machine"], row["name"])
+        newest[key] = row
         if quiet(row):
-            best[row["name"]] = row
-    disturbed = [row for name, row in newest.items() if not quiet(row)]
+            best[key] = row
+    disturbed = [row for row in newest.values() if not quiet(row)]
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for name, row in newest.items():
-        groups.setdefault(name.partition("/")[0], []).append(best.get(name, row))
+    for key, row in newest.items():
+        groups.setdefault(row["name"].partition("/")[0], []).append(best.get(key, row))
     text = [HEAD]
     for group in sorted(groups, key=lambda one: ([*TITLES, one].index(one), one)):
         text.append(_section(group, [row for row in groups[group] if quiet(row)]))
@@ -89,7 +95,12 @@ def _section(group: str, rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     title, about = TITLES.get(group, (group, ""))
     about = f"{about[:1].upper()}{about[1:]}. " if about else ""
-    return f"## {title}\n\n{about}{QUIET_SAID}\n\n{_table(rows)}\n{_where(rows)}"
+    newest_first = sorted(rows, key=lambda row: row["date"], reverse=True)
+    machines: dict[str, list[Mapping[str, Any]]] = {row["machine"]: [] for row in newest_first}
+    for row in rows:
+        machines[row["machine"]].append(row)
+    tables = "\n".join(f"{_table(those)}\n{_where(those)}" for those in machines.values())
+    return f"## {title}\n\n{about}{QUIET_SAID}\n\n{tables}"
 
 
 def _scaling(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from aion import AION
+from aion.fourm.fm import FM
 from aion.fourm.generate import (
     GenerationSampler,
     build_chained_generation_schedules,
@@ -23,7 +24,11 @@ from torch import Tensor
 
 from benchmarks import harness
 
-SIZES = {"tok_image": (4375, 576), "tok_spectrum_desi": (1024, 273), "tok_xp_bp": (1024, 55), "tok_xp_rp": (1024, 55)}
+SIZES = {
+    "tok_image": (4375, 576),
+    "tok_spectrum_desi": (1024, 273),
+    **{"tok_xp_bp": (1024, 55), "tok_xp_rp": (1024, 55), "tok_z": (1025, 1)},
+}
 """ids, tokens; all others 1024 and 1"""
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -91,5 +96,37 @@ def roar(folder: Path, precision: str, inputs: list[str], objects: int) -> Calla
     return call
 
 
+def learn(
+    folder: Path, precision: str, shown: dict[str, int], asked: dict[str, int], objects: int
+) -> Callable[[], Tensor]:
+    """The loss of the modules that theirs is made of, and its gradient; nothing that is released calls it."""
+    built, given = model(folder, "fp32"), tokens(list(dict.fromkeys((*shown, *asked))), objects)
+    many, wanted = sum(shown.values()), sum(asked.values())
+
+    def hidden(ids: Tensor, first: int, count: int) -> Tensor:
+        """False where a token takes part."""
+        place = torch.arange(ids.shape[1]).expand(ids.shape)
+        return (place < first) | (place >= first + count)
+
+    def call() -> Tensor:
+        told = {
+            name: {
+                "tensor": ids,
+                "input_mask": hidden(ids, 0, shown.get(name, 0)),
+                "target_mask": hidden(ids, shown.get(name, 0), asked.get(name, 0)),
+                "decoder_attention_mask": torch.full(ids.shape, wanted),  # all look at all of their modality
+            }
+            for name, ids in given.items()
+        }
+        with torch.autocast("cpu", KINDS["bf16"], enabled=precision == "bf16"):
+            loss, _ = FM.forward(built, told, many, wanted)
+        loss.backward()
+        grad = built.decoder_proj_context.weight.grad[::96].clone()
+        built.zero_grad(set_to_none=True)
+        return grad
+
+    return call
+
+
 if __name__ == "__main__":
-    harness.serve({"encode": encode, "redshift": redshift, "roar": roar})
+    harness.serve({task.__name__: task for task in (encode, redshift, roar, learn)})

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from benchmarks.harness import Effort, Job, Worker, keep, versions_here
 from benchmarks.machine import Load, circumstances
 
-KINDS = ("astropt", "any_to_any")
+KINDS = ("astropt", "specformer", "astrodino", "any_to_any")
 WIDTH, DEPTH, OBJECTS, TOKENS = 256, 6, 8, 256
 """what stands while another changes"""
 DRAWS = 1000
@@ -55,8 +55,8 @@ class Law:
 
 
 def sweeps(quick: bool = False) -> Iterator[Sweep]:
-    """Six; `quick` ones are smaller and prove only that everything runs."""
-    objects, tokens, widths = (4, 8, 16, 32, 64), (64, 128, 256, 512, 1024), (128, 192, 256, 384, 512)
+    """Three a kind; `quick` ones are smaller and prove only that everything runs. Tokens are squares: an image's."""
+    objects, tokens, widths = (4, 8, 16, 32, 64), (64, 144, 256, 576, 1024), (128, 192, 256, 384, 512)
     stand = {"objects": OBJECTS, "tokens": TOKENS, "width": WIDTH, "depth": DEPTH}
     if quick:
         objects, tokens, widths = (1, 8, 64), (16, 64, 256), (64, 128, 256)
@@ -112,12 +112,15 @@ def measure(sweep: Sweep, worker: Worker, effort: Effort) -> dict[str, Any]:
 
 def main() -> None:
     words = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    words.add_argument("names", nargs="*", help="parts of names; none means all")
     words.add_argument("--quick", action="store_true", help="tiny sizes, two rounds, nothing kept: does it run?")
-    quick = words.parse_args().quick
-    effort = Effort(repeats=2, seconds=0.0, keep=False) if quick else Effort(seconds=0.2)
+    asked = words.parse_args()
+    effort = Effort(repeats=2, seconds=0.0, keep=False) if asked.quick else Effort(seconds=0.2)
     worker = Worker(Path(sys.executable), "benchmarks.ours_scaling")
     try:
-        for sweep in sweeps(quick):
+        for sweep in sweeps(asked.quick):
+            if asked.names and not any(name in sweep.name for name in asked.names):
+                continue
             row = measure(sweep, worker, effort)
             if effort.keep:
                 keep(row)

@@ -1,6 +1,8 @@
 """What every test shares: shapes are checked, sums are the same everywhere, and no window opens."""
 
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,18 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def lsdb():
+    """LSDB, or the test is skipped. Compiling takes longer than our few rows: numba is told not to, but only while LSDB
+    is imported, for others want compiled code, and code of both kinds together breaks.
+    """
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        if "numba" not in sys.modules:
+            patch.setenv("NUMBA_DISABLE_JIT", "1")
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("lsdb")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The main job: a page with every section, on the real sample sky and on labelled galaxies."""
 
+import json
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,8 +12,10 @@ from omnisky.demo import data_demo, labelled_demo, sample_demo
 from omnisky.demo.across import as_flux
 from omnisky.demo.sample import shown_again
 from omnisky.embed import Embedding
-from omnisky.evaluate.scaling import Point, fit
+from omnisky.errors import ResumeMismatch
+from omnisky.evaluate.scaling import SIZES, Point, fit, law, run_of
 from omnisky.observe.sample import sample_sky
+from omnisky.train.checkpoint import identity
 
 
 @pytest.mark.timeout(300)
@@ -59,7 +62,7 @@ def test_without_galsim_the_demo_says_so_and_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow  # it trains two CNNs, as the yardstick does
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_labelled_galaxies_get_a_table_of_yardsticks(tmp_path):
     seen = galaxies(200, size=64)
     names, offset, files = ("round", "flat"), [0], b""
@@ -98,6 +101,16 @@ def test_a_power_law_is_found_where_there_is_one():
     found = fit(points)
     assert found.floor == pytest.approx(0.02, abs=5e-4)
     assert found.slope == pytest.approx(0.4, abs=0.02)
+
+
+def test_points_of_another_number_of_galaxies_are_refused(tmp_path):
+    for name in SIZES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(identity(run_of(name, 60_000))))
+        (tmp_path / name / "point.json").write_text(json.dumps(vars(Point(name, 1, [1.0], [0.1], 0.5, 0.1))))
+    assert len(law(galaxies(4), tmp_path, 60_000)) == len(SIZES)
+    with pytest.raises(ResumeMismatch, match="steps=234"):
+        law(galaxies(4), tmp_path, 30_000)
 
 
 def test_pairs_get_four_ways_and_redshifts(tmp_path):

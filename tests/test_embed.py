@@ -1,5 +1,8 @@
 """Embeddings keep ids and order, stop early, survive a kill, and say what made them."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +14,7 @@ from omnisky import embed as front_door
 from omnisky.adapt.rows import Rows
 from omnisky.cli import main
 from omnisky.embed import Embedding, embed, embed_file, signature, token_states, zoomed
-from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceError
+from omnisky.errors import BadValue, CorruptFile, MissingModality, ProvenanceError, StorageError
 from omnisky.model import store
 from omnisky.observe.read import read
 from omnisky.observe.shards import Shards, write_shards
@@ -95,6 +98,9 @@ def test_the_verb_writes_fits_that_an_index_is_made_of(tmp_path, capsys, monkeyp
     assert "5 objects" in capsys.readouterr().out
     np.testing.assert_allclose(Embedding.load("e.fits").vectors, embed(net, read("sky")).vectors, atol=1e-5)
     assert len(Rows.of("e.fits")) == 5 and isinstance(Rows.of("e.fits").held, Embedding)
+    with pytest.raises(SystemExit) as end:
+        main(["embed", "model", "sky", "e.votable"])  # else Parquet under another name
+    assert end.value.code == 2 and "out.fits" in capsys.readouterr().err and not Path("e.votable").exists()
 
 
 def test_a_truncated_table_is_named(tmp_path):
@@ -169,6 +175,22 @@ def test_states_in_a_file_are_the_same_and_are_not_made_twice(tmp_path):
     np.testing.assert_array_equal(made, token_states(net, seen, views=2, batch=2))
     assert [path.name for path in file.parent.iterdir()] == ["states.npy"]
     np.testing.assert_array_equal(token_states(model(seed=1), seen, views=2, file=file), made)
+
+
+def test_states_that_do_not_fit_on_the_disk_are_refused_and_leave_nothing(tmp_path, monkeypatch):
+    """Written past the end of a full disk, a memory-mapped file kills the process."""
+
+    def stop(done: int, _: int) -> None:
+        raise RuntimeError(done)
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(StorageError, match="no room for the states of 5 objects"):
+        token_states(model(), galaxies(5), file=tmp_path / "states.npy")
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="2"):
+        token_states(model(), galaxies(5), batch=2, file=tmp_path / "states.npy", watch=stop)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_zoomed_image_is_larger_about_its_middle():

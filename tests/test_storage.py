@@ -38,7 +38,9 @@ def test_until_the_end_the_old_one_is_seen(tmp_path, kind):
     path = tmp_path / "thing"
     write(path, "old", kind)
     with atomic(path) as draft:
-        draft.write_text("new")
+        if kind == "folder":
+            draft.mkdir()
+        (draft / "file" if kind == "folder" else draft).write_text("new")
         assert read(path) == "old"
         assert draft.parent == tmp_path  # on the same disk, or the last move would copy
 
@@ -74,6 +76,27 @@ def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch, fails
         write(path, "new", "folder")
     assert read(path) == "old"
     assert os.listdir(tmp_path) == ["thing"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_folder_of_other_things_is_never_written_over(tmp_path, kind):
+    """`omnisky embed model galaxies/ galaxies/` once put a Parquet file where the galaxies had been."""
+    path = tmp_path / "galaxies"
+    path.mkdir()
+    for name in ("g0.png", "README.md"):
+        (path / name).write_text("mine")
+    with pytest.raises(StorageError, match="galaxies"), atomic(path) as draft:
+        if kind == "folder":
+            draft.mkdir()
+        (draft / "README.md" if kind == "folder" else draft).write_text("new")
+    assert sorted(os.listdir(path)) == ["README.md", "g0.png"]
+    assert os.listdir(tmp_path) == ["galaxies"]
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "thing").mkdir()
+    write(tmp_path / "thing", "new", "folder")
+    assert read(tmp_path / "thing") == "new"
 
 
 def test_a_closed_folder_is_a_storage_error(tmp_path):

@@ -16,7 +16,8 @@ from omnisky.errors import StorageError
 def atomic(path: str | Path) -> Iterator[Path]:
     """A new, empty name beside `path`: write a file or make a folder there, and it becomes `path` at the end.
 
-    An error inside leaves `path` as it was. Raises StorageError where the disk is full or closed to us.
+    An error inside leaves `path` as it was. Raises StorageError where the disk is full or closed to us, and where a
+    folder of other things is in the way.
     """
     path = Path(path)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.draft")
@@ -35,6 +36,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
         _remove(draft)
 
 
+def demand_no_folder(path: str | Path) -> None:
+    """Raises StorageError where a file is to be written and a folder is: all that is in it would go."""
+    if Path(path).is_dir():
+        raise StorageError("a folder is there", saw=path, want="the name of a file", hint=f"{Path(path) / 'NAME'}")
+
+
+def _demand_alike(draft: Path, path: Path) -> None:
+    """A folder takes the place of an older one of its kind, or of an empty one: never of somebody's other files."""
+    new, old = ({one.name for one in folder.iterdir()} for folder in (draft, path))
+    if old and not (new & old) - {"README.md"}:
+        raise StorageError(
+            f"{path} holds other things, which would be lost", saw=tuple(sorted(old)[:4]), want="a new or empty folder"
+        )
+
+
 def _settle(draft: Path) -> None:
     """On the disk itself, so that a power cut after the rename finds whole files."""
     for file in [draft] if draft.is_file() else [f for f in draft.rglob("*") if f.is_file()]:
@@ -48,6 +64,9 @@ def _swap(draft: Path, path: Path) -> None:
     if not path.is_dir():
         os.replace(draft, path)
         return
+    if draft.is_file():
+        demand_no_folder(path)
+    _demand_alike(draft, path)
     old = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")  # a folder cannot be replaced in one move
     os.replace(path, old)
     try:

@@ -1,5 +1,7 @@
 """The comparison is fair: same split for all, no leak, chances for every class."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small import galaxies, model
@@ -28,6 +30,13 @@ def test_no_test_object_is_learned_from_and_the_split_is_the_houses():
     assert not task.test[task.learn].any()
     assert set(tenth.learn) <= set(task.learn)
     assert len(tenth.learn) == pytest.approx(0.1 * len(task.learn), abs=2)
+
+
+def test_a_run_is_known_by_whom_it_learns_and_what_it_is_told():
+    task = Task.of(galaxies(60))
+    assert task.key == Task.of(galaxies(60)).key
+    assert task.key != replace(task, learn=task.learn[1:]).key
+    assert task.key != replace(task, label=1 - task.label).key
 
 
 def test_labels_are_needed():

@@ -311,9 +311,7 @@ def test_a_partition_info_that_is_none_is_named(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lsdb_opens_it(folder, monkeypatch):
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    lsdb = pytest.importorskip("lsdb")
+def test_lsdb_opens_it(folder, lsdb):
     catalogue = lsdb.open_catalog(str(folder))
     frame = catalogue.compute()
     assert sorted(frame["object_id"]) == sorted(sky().object_id)

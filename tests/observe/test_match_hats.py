@@ -6,12 +6,13 @@ import warnings
 import numpy as np
 import pytest
 
-from omnisky.errors import BadValue, CorruptFile, MissingExtra, MissingModality, ObservationError
+from omnisky.cli import main
+from omnisky.errors import BadValue, MissingExtra, MissingModality, ObservationError
 from omnisky.observe.hats_write import write_hats
-from omnisky.observe.match import nearest
+from omnisky.observe.match import all_pairs, crossmatch, mutual, nearest
 from omnisky.observe.match_hats import crossmatch_hats
 from omnisky.observe.sky import cells
-from omnisky.observe.types import Observation, concatenate
+from omnisky.observe.types import Observation, Scalars, concatenate
 
 
 def test_without_lsdb_the_extra_is_named(monkeypatch, tmp_path):
@@ -32,15 +33,6 @@ def sky(n: int, seed: int) -> Observation:
     shake = np.random.default_rng(seed)
     ra, dec = ra + shake.normal(0, 0.5 / 3600, n), dec + shake.normal(0, 0.5 / 3600, n)
     return Observation.of([f"{seed}-{i}" for i in range(n)], ra % 360, dec)
-
-
-@pytest.fixture(scope="module")
-def lsdb():
-    """Compiling takes longer than these few rows; only while LSDB is imported, for others here want compiled code."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("NUMBA_DISABLE_JIT", "1")
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("lsdb")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +76,7 @@ def test_what_lsdb_would_do_wrong_is_refused(catalogues, tmp_path):
         crossmatch_hats(catalogues / "s1", catalogues / "s2", 30.0, tmp_path / "out")
     with pytest.raises(MissingModality, match="want targetid"):
         crossmatch_hats(catalogues / "s1", catalogues / "s2", 1.0, tmp_path / "out", object_id="targetid")
-    with pytest.raises(CorruptFile, match="HATS"):
+    with pytest.raises(ObservationError, match="nothing there"):
         crossmatch_hats(tmp_path / "nothing", catalogues / "s2", 1.0, tmp_path / "out")
     n = crossmatch_hats(catalogues / "s1", catalogues / "s2", 1e-4, tmp_path / "none")
     assert n == 0
@@ -126,3 +118,114 @@ def test_surveys_without_common_sky_are_refused(lsdb, tmp_path):
     with pytest.raises(ObservationError, match="no sky in common"):
         crossmatch_hats(tmp_path / "a", tmp_path / "b", 1.0, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# --- mutual and all, everywhere on the sky ------------------------------------------------------------------------
+
+RADIUS = 5.0
+
+
+def crowded(seed: int, n: int = 500) -> Observation:
+    """Around RA 0, at both poles, on a border of cells and twice at one place: several neighbours within the radius."""
+    draw = np.random.default_rng(0)
+    ra = [draw.uniform(-0.02, 0.02, n), draw.uniform(0, 360, n), draw.uniform(0, 360, n), draw.uniform(44.99, 45.01, n)]
+    dec = [draw.uniform(-0.02, 0.02, n), *(90 - abs(draw.normal(0, 0.02, (2, n)))), draw.uniform(-0.01, 0.01, n)]
+    dec[2] = -dec[2]
+    shake = np.random.default_rng(seed).normal(0, 2 / 3600, (2, 4 * n))
+    ra, dec = np.concatenate(ra), np.concatenate(dec)
+    at = np.stack([np.cos(np.radians(dec)) * np.cos(np.radians(ra)), np.cos(np.radians(dec)) * np.sin(np.radians(ra))])
+    x, y = at + np.radians(shake)  # a little somewhere else in space: so also across poles
+    z = np.sin(np.radians(dec)) + np.radians(shake[0])
+    ra, dec = np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    seen = Observation.of([f"{seed}-{i}" for i in range(len(ra))], ra, dec)
+    return concatenate([seen, Observation.of([f"{seed}-same-{i}" for i in range(50)], ra[:50], dec[:50])])
+
+
+def told(folder) -> list[tuple[str, str, float]]:
+    """The pairs of a catalogue, sorted."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    columns = ["object_id_left", "object_id_right", "_dist_arcsec"]
+    files = sorted(folder.rglob("Npix=*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file, columns=columns, partitioning=None).to_pylist()]
+    return sorted(tuple(row[name] for name in columns) for row in rows)
+
+
+def ours(left: Observation, right: Observation, found) -> list[tuple[str, str, float]]:
+    ids = left.object_id[found.left_row].tolist(), right.object_id[found.right_row].tolist()
+    return sorted(zip(*ids, found.separation_arcsec.tolist(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, lsdb):
+    folder = tmp_path_factory.mktemp("two")
+    for seed, rows in ((1, 200), (2, 90)):  # cut differently: partitions of one lie inside those of the other
+        write_hats(crowded(seed), folder / f"s{seed}", max_rows=rows)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("choose", [nearest, mutual, all_pairs])
+def test_every_way_to_match_says_what_the_tree_says(two, tmp_path, choose):
+    """Pair by pair, and the separations to the last bit."""
+    left, right = crowded(1), crowded(2)
+    n = crossmatch_hats(two / "s1", two / "s2", RADIUS, tmp_path / "out", pairs=choose)
+    found = choose(left, right, RADIUS)
+    assert n == len(found) > 700
+    assert told(tmp_path / "out") == ours(left, right, found)
+    assert len(all_pairs(left, right, RADIUS)) > len(nearest(left, right, RADIUS)) > len(mutual(left, right, RADIUS))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mutual_wants_a_margin_on_both_sides(two, tmp_path):
+    """Who is nearest to the right one of a pair may be two radii away from the left one."""
+    with pytest.raises(ObservationError, match=r"s1: pairs .* margin of 10 arcsec; want 12 arcsec"):
+        crossmatch_hats(two / "s1", two / "s2", 6.0, tmp_path / "out", pairs=mutual)
+    with pytest.raises(BadValue, match="nearest, mutual or all_pairs"):
+        crossmatch_hats(two / "s1", two / "s2", 6.0, tmp_path / "out", pairs=lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
+def stars(seed: int = 1) -> Observation:
+    """The same with proper motions of up to some arcsec a year: in 16 years far beyond any margin."""
+    seen, draw = crowded(seed), np.random.default_rng(5)
+    values = np.stack([*draw.normal(0, 3000, (2, len(seen))), np.full(len(seen), 2016.0)], axis=1)
+    values[::7, 0] = np.nan  # not known: these stay
+    names, units = ("pmra", "pmdec", "ref_epoch"), ("mas / yr", "mas / yr", "yr")
+    return seen | {"astrometry": Scalars(values=values, names=names, units=units)}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("choose", [nearest, mutual, all_pairs])
+def test_stars_are_moved_to_the_epoch_first(two, tmp_path, choose):
+    write_hats(stars(), tmp_path / "gaia", max_rows=200)
+    n = crossmatch_hats(tmp_path / "gaia", two / "s2", RADIUS, tmp_path / "out", pairs=choose, epoch_yr=2000.0)
+    found = crossmatch(stars(), crowded(2), RADIUS, pairs=choose, epoch_yr=2000.0)
+    assert n == len(found) > 100 and told(tmp_path / "out") == ours(stars(), crowded(2), found)
+    assert ours(stars(), crowded(2), found) != ours(stars(), crowded(2), choose(stars(), crowded(2), RADIUS))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gaia", "out"]
+    with pytest.raises(MissingModality, match="no proper motions"):
+        crossmatch_hats(two / "s1", two / "s2", RADIUS, tmp_path / "more", epoch_yr=2000.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_files_and_addresses_are_sorted_first(two, tmp_path, capsys):
+    """A plain Parquet file elsewhere and a .csv with rows that have no position; by the command line too."""
+    fsspec, pa, pq = (pytest.importorskip(name) for name in ("fsspec", "pyarrow", "pyarrow.parquet"))
+    seen = crowded(1)
+    table = pa.table({"object_id": seen.object_id.tolist(), "ra": seen.ra, "dec": seen.dec, "mag": np.ones(len(seen))})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=300)
+    there = fsspec.filesystem("memory")
+    there.put(str(tmp_path / "a.parquet"), "/shelf/a.parquet")
+    n = crossmatch_hats("memory://shelf/a.parquet", two / "s2", RADIUS, tmp_path / "out", pairs=mutual)
+    found = mutual(seen, crowded(2), RADIUS)
+    assert n == len(found) and told(tmp_path / "out") == ours(seen, crowded(2), found)
+    there.rm("/shelf", recursive=True)
+    places = zip(seen.object_id.tolist(), seen.ra.tolist(), seen.dec.tolist(), strict=True)
+    lines = [f"{name},{ra!r},{dec!r}" for name, ra, dec in places]
+    (tmp_path / "a.csv").write_text("\n".join(["object_id,ra,dec", "lost,,", *lines]))
+    sides, how = (str(tmp_path / "a.csv"), str(two / "s2")), ("--radius", "5", "--lsdb", "--pairs", "all", "--json")
+    with pytest.raises(SystemExit) as end:
+        main(["data", "crossmatch", *sides, *how, "--out", str(tmp_path / "all")])
+    assert not end.value.code
+    assert told(tmp_path / "all") == ours(seen, crowded(2), all_pairs(seen, crowded(2), RADIUS))
+    assert f'"pairs": {len(told(tmp_path / "all"))}' in capsys.readouterr().out

@@ -62,6 +62,25 @@ def test_matched_objects_become_a_data_set_of_both_surveys(folders):
     assert [one.partition(":")[0] for one in about["licences"]] == ["desi", "legacysurvey"]
 
 
+def test_of_a_long_table_only_matched_rows_are_kept(folders, monkeypatch):
+    """Piece by piece: what is made of both is the same, whatever the pieces."""
+    from omnisky.observe import opened
+
+    match_files(folders / "desi", folders / "legacy", 1.0, pairs=mutual, folder=folders / "whole")
+    monkeypatch.setattr("omnisky.observe.hats.Hats.read", lambda *_: pytest.fail("all of it"))
+    monkeypatch.setattr(opened.Parquet, "catalogue", lambda self: places_of(self))
+    monkeypatch.setattr(opened, "_MEASURED_AT_ONCE", 3)
+    match_files(folders / "desi", folders / "legacy", 1.0, pairs=mutual, folder=folders / "both")
+    monkeypatch.undo()
+    same(omnisky.read(folders / "both"), omnisky.read(folders / "whole"))
+
+
+def places_of(side) -> Observation:
+    """Ids and positions, by another way than `read`."""
+    seen = list(side.batches(100))
+    return Observation(*(np.concatenate([getattr(one, key) for one in seen]) for key in ("object_id", "ra", "dec")))
+
+
 def test_a_data_set_of_both_is_read_where_nothing_was_matched(folders):
     """In a fresh process, which knows only what `omnisky.read` brings in."""
     match_files(folders / "desi", folders / "legacy", 1.0, folder=folders / "both")
@@ -139,7 +158,7 @@ def test_every_format_matches_like_memory(folders, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("omnisky.observe.mmu.parts_of", lambda held, schema, rows, wanted, name: {})
         patch.setattr(Shards, "take", read)
-        patch.setattr("omnisky.observe.matched.read", read)
+        patch.setattr("omnisky.observe.matched.rows_of", read)
         for one in ("desi", "mmu"):
             assert pairs(match_files(folders / one, folders / "legacy", 1.0)) == want
     assert pairs(match_files(folders / "desi", folders / "legacy.csv", 1.0)) == want
@@ -175,7 +194,7 @@ def test_stars_of_any_format_are_moved_to_the_epoch(tmp_path):
 
 
 def test_what_is_wrong_is_said_before_anything_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("omnisky.observe.matched._opened", lambda path: pytest.fail("read"))
+    monkeypatch.setattr("omnisky.observe.matched.opened", lambda path: pytest.fail("read"))
     with pytest.raises(BadValue, match="radius_arcsec"):
         match_files("a", "b", 0.0)
     with pytest.raises(BadValue, match=r"saw pairs\.fits; want a name that ends in \.parquet or \.csv"):

@@ -55,6 +55,7 @@ def test_units_of_columns():
     """In the tractor's catalogues WISE is in AB nanomaggies like the other bands (legacysurvey.org/dr10/catalogs)."""
     legacy, hsc = SURVEYS["legacysurvey"].mmu, SURVEYS["hsc"].mmu
     assert legacy.unit_of("FLUX_W1") == legacy.unit_of("FLUX_R") == "nmgy" and "AB nanomaggies" in legacy.note
+    assert SURVEYS["sdss"].unit_of("SPECTROFLUX_U") == "nmgy" and "u (AB) is u (SDSS) - 0.04" in SURVEYS["sdss"].note
     said = {name: hsc.unit_of(name) for name in ("a_g", "i_cmodel_mag", "i_cmodel_magerr", "i_sdssshape_shape11")}
     assert said == {"a_g": "mag", "i_cmodel_mag": "mag", "i_cmodel_magerr": "mag", "i_sdssshape_shape11": "arcsec2"}
     assert hsc.unit_of("i_extendedness_value") == ""

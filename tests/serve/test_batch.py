@@ -158,3 +158,55 @@ def test_closing_answers_who_waits_and_takes_nobody_new(work):
         return [task.result() if task.done() else await task for task in tasks]
 
     assert [answer.values.tolist() for answer in asyncio.run(ask())] == [[2 * i] for i in range(6)]
+
+
+def test_who_left_is_not_answered_and_takes_no_place(work):
+    """One that waits is never computed, one that is being computed ends at its next step."""
+    ends = []
+
+    def long(seen: Observation) -> Answers:
+        work.begun.set()
+        try:
+            while True:
+                one.go_on()
+                time.sleep(0.001)
+        finally:
+            ends.append(len(seen))
+
+    one = desk()
+
+    async def leave() -> list:
+        first = asyncio.create_task(one.ask("first", some(1.0), long))
+        await asyncio.to_thread(work.begun.wait, 5)
+        tasks = [asyncio.create_task(one.ask("a", some(float(i)), work)) for i in range(3)]
+        while len(one) < 3:
+            await asyncio.sleep(0.001)
+        for task in (tasks[1], first):
+            task.cancel()
+        await asyncio.gather(tasks[1], first, return_exceptions=True)
+        assert len(one) <= 2
+        work.go.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(leave())
+    assert [answer.values.tolist() for answer in found[::2]] == [[0], [4]]
+    assert isinstance(found[1], asyncio.CancelledError)
+    assert work.batches == [2] and ends == [1]
+    one.close()
+
+
+def test_what_is_late_ends_at_its_next_step():
+    one, ends = desk(seconds=0.1), threading.Event()
+
+    def long(seen: Observation) -> Answers:
+        try:
+            while True:
+                one.go_on()
+                time.sleep(0.001)
+        finally:
+            ends.set()
+
+    with pytest.raises(ServiceError, match="within"):
+        asyncio.run(one.ask("a", some(1.0), long))
+    assert ends.wait(5)
+    one.close()

@@ -19,10 +19,11 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
+from pydantic import ValidationError
 
 from omnisky.errors import CorruptFile, ObservationError, OmniskyError, TooMuch
 from omnisky.observe.arrow import to_arrow
-from omnisky.serve import wire
+from omnisky.serve import asks, guard, wire
 from omnisky.serve.house import Limits
 
 LIMITS = Limits(unpacked_bytes=8 << 20, rows=50, pixels=1 << 20)
@@ -232,3 +233,28 @@ def test_broken_bodies_are_refused_by_name(kind, tries, unchecked):
 def test_bytes_that_are_nothing_are_refused_by_name(rest, start):
     with pytest.raises(OmniskyError):
         wire.observation(start + rest, LIMITS)
+
+
+def test_json_that_would_be_large_in_memory_is_refused_before_it_is_read():
+    """A byte or two a number, thirty and more in memory."""
+    limits = Limits(unpacked_bytes=1 << 20)
+    guard.demand_json(b"[" + b"1.25," * 5_000 + b"0]", limits)
+    for bomb in (b"[" + b"0," * 20_000 + b"0]", b"[[" + b"[]," * 20_000 + b"[]]]", b"{" + b'"":0' * 2000):
+        with pytest.raises(TooMuch, match="JSON"):
+            guard.demand_json(bomb, limits)
+
+
+def test_fits_of_very_many_extensions_is_refused():
+    file = io.BytesIO()
+    fits.PrimaryHDU().writeto(file)
+    body = file.getvalue() + fits.ImageHDU().header.tostring().encode() * 1100
+    with pytest.raises(TooMuch, match="extensions"):
+        wire.observation(body, LIMITS)
+
+
+def test_a_list_of_what_is_no_number_is_one_error():
+    """Not one for each of a million, each larger than the word it is about."""
+    text = '{"flux": [[[' + '"x",' * 999 + '"x"]]], "bands": ["g"]}'
+    with pytest.raises(ValidationError) as raised:
+        asks.ImageSeen.model_validate_json(text)
+    assert raised.value.error_count() == 1

@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 import numpy as np
 import pytest
 
+from omnisky.cli.explore import explore
 from omnisky.embed import Embedding
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.types import Image, Labels, Observation, Scalars, Spectrum
@@ -19,7 +20,17 @@ from omnisky.search import Index
 from omnisky.search.flat import FlatMap
 from omnisky.serve.explore import Sky, morton, write_sky
 from omnisky.serve.looks import CHUNK, SHEET, THUMB_PX, Pictures
-from omnisky.serve.site import ALADIN, add_aladin, copy_site, is_site, open_index, refresh, server, write_site
+from omnisky.serve.site import (
+    ALADIN,
+    _coarser,
+    add_aladin,
+    copy_site,
+    is_site,
+    open_index,
+    refresh,
+    server,
+    write_site,
+)
 
 pytest.importorskip("PIL")
 WIDTH = 16
@@ -264,6 +275,31 @@ def test_a_folder_of_embeddings_is_opened_as_what_it_is(tmp_path):
         open_index(tmp_path / "nothing")
     with pytest.raises(BadValue, match="NAME=FILE"):
         open_index(tmp_path, ["image.parquet"])
+    one.save(tmp_path / "table" / "image.fits")
+    assert set(open_index(tmp_path / "table").sides) == {"image"}
+    assert set(open_index(tmp_path / "table" / "image.fits").sides) == {"embedding"}
+    one.save(tmp_path / "table" / "image.parquet")
+    with pytest.raises(BadValue, match="NAME=FILE"):
+        open_index(tmp_path / "table")
+
+
+def test_the_map_is_made_again_when_it_would_show_something_else(tmp_path):
+    """Other embeddings, or other data, title or sides than before; what is not asked for stays as it was."""
+    _, seen = objects(20)
+    one = Embedding(np.eye(20, 8, dtype=np.float32), seen.object_id, seen.ra, seen.dec, "s")
+    one.save(tmp_path / "image.parquet")
+    note = tmp_path / "explorer" / "made-of.json"
+
+    def shown(*words: str) -> tuple[str, int, int]:
+        explore(tmp_path, static=tmp_path / "out", **dict(word.split("=") for word in words))
+        about = json.loads((tmp_path / "out" / "data" / "sky" / "sky.json").read_text())
+        return about["title"], about["count"], note.stat().st_mtime_ns
+
+    first = shown("title=Toys")
+    assert first[:2] == ("Toys", 20) and shown() == first
+    one.take(slice(0, 12)).save(tmp_path / "image.parquet")
+    assert shown()[:2] == ("Toys", 12)
+    assert shown("title=Games")[:2] == ("Games", 12)
 
 
 def test_nothing_on_the_page_comes_from_elsewhere():
@@ -276,3 +312,16 @@ def test_nothing_on_the_page_comes_from_elsewhere():
     vendor = list((web / "vendor").iterdir())
     assert sum(len(one.read_bytes()) for one in vendor) < 500_000
     assert "MIT" in (web / "vendor" / "LICENSES.txt").read_text()
+
+
+def test_a_large_upload_is_drawn_in_coarser_pixels():
+    """Not sixteen million numbers of JSON: the same field, and as bright a square arcsecond."""
+    flux = np.ones((1, 2, 1000, 1400), np.float32)
+    seen = _coarser(Image(flux=flux, bands=("g", "r"), pixel_scale_arcsec=0.2))
+    assert seen.flux.shape == (1, 2, 334, 467) and seen.pixel_scale_arcsec == pytest.approx(0.6)
+    assert (seen.flux == 9).all()
+    small = Image(flux=flux[..., :40, :40].astype(np.uint8), bands=("g", "r"), unit="display")
+    np.testing.assert_array_equal(_coarser(small).flux, small.flux)
+    wave = np.linspace(3600, 9800, 20_000)[None]
+    thin = _coarser(Spectrum(flux=wave.astype(np.float32), wavelength_aa=wave))
+    assert thin.flux.shape == (1, 6667) and np.allclose(thin.flux, thin.wavelength_aa)

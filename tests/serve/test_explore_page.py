@@ -236,6 +236,26 @@ def test_a_lasso_becomes_a_table_csv_and_votable(page, sky):
     assert table["ra"].unit == "deg"
 
 
+def test_look_alikes_become_a_table_with_their_similarity(page, sky):
+    _, seen = sky
+    page.run(SAVED)
+    find(page, seen.object_id[25])
+    page.until("document.querySelectorAll('.tile').length === 12")
+    page.run("document.querySelector('#listAlike').click()")
+    page.until("!document.querySelector('#drawer').hidden")
+    page.run("document.querySelector('#drawer header button').click()")
+    head, *lines = page.run("window.saved[0].text()").strip().split("\r\n")
+    assert head.endswith(",similarity") and len(lines) == 12
+    told = [(line.split(",")[0], round(float(line.split(",")[-1]), 3)) for line in lines]
+    assert told == [tuple(one) for one in wall(page)]
+
+
+def test_units_are_written_as_one_reads_them(page):
+    units = ["dex(solMass)", "1e-17 erg / (s cm2 AA)", "yr-1", "mag"]
+    said = page.run(f"import('./data.js').then(({{ unitText }}) => {units}.map(unitText))")
+    assert said == ["dex(M☉)", "10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹", "yr⁻¹", "mag"]
+
+
 def test_a_link_brings_back_what_was_seen(page, address, sky):
     _, seen = sky
     find(page, seen.object_id[33])
@@ -244,6 +264,18 @@ def test_a_link_brings_back_what_was_seen(page, address, sky):
     opened(page, address + link)
     assert page.run(text("#name")) == seen.object_id[33]
     assert page.run(text("#ways [aria-checked=true]")) == "spectrum → image"
+    page.press("s")
+    other = page.run("document.querySelector('.tile:not(.self) .pick').title")
+    page.run("document.querySelector('.tile:not(.self) .teach button').click()")
+    link = page.until("location.hash.includes('&like=') && location.hash.includes('c=similarity') && location.hash")
+    opened(page, address + link)
+    assert f"+ {other} ✕" in page.until("document.querySelector('#examples').hidden ? '' : examples.textContent")
+    assert page.run("document.querySelector('#colour').value") == "similarity to the query"
+    page.run(f"location.hash = '#o={seen.object_id[34]}&way=image~image'")  # pasted over
+    assert (
+        page.until(f"{text('#name')} === '{seen.object_id[34]}' && {text('#ways [aria-checked=true]')}")
+        == "image → image"
+    )
     opened(page, address + "#o=nobody")
     assert "nobody is not in this sky" in page.until(text("#toast"))
 

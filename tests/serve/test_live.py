@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,17 +25,18 @@ import uvicorn
 from omnisky import cli
 from omnisky.embed import embed
 from omnisky.model import store
-from omnisky.serve import Client
+from omnisky.serve import Client, wire
 from omnisky.serve.app import build
 from omnisky.serve.batch import Desk
 from omnisky.serve.door import within
 from omnisky.serve.house import House
+from omnisky.serve.site import mount
 
 
 @contextmanager
-def listening(house: House) -> Iterator[tuple[str, uvicorn.Server]]:
+def listening(house: House, app: Any = None) -> Iterator[tuple[str, uvicorn.Server]]:
     """The address of a server in a thread."""
-    config = uvicorn.Config(build(house), http=within(house.limits), port=0, log_level="critical")
+    config = uvicorn.Config(app or build(house), http=within(house.limits), port=0, log_level="critical")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -174,3 +176,75 @@ def test_killed_and_started_again_it_answers_as_before(tmp_path):
         second.send_signal(signal.SIGINT)
         second.communicate(timeout=20)
         assert second.returncode in (0, -signal.SIGINT, 130)
+
+
+def test_who_leaves_is_not_answered(monkeypatch):
+    """Of three requests behind a busy model, those whose clients hung up are never computed."""
+    busy, computed, serve = threading.Event(), [], Desk._serve
+
+    def held(self, jobs):
+        assert busy.wait(10)
+        computed.extend(name for job in jobs for name in job.seen.object_id.tolist())
+        serve(self, jobs)
+
+    desks = []
+    monkeypatch.setattr(Desk, "_serve", held)
+    begin = Desk.__init__
+    monkeypatch.setattr(Desk, "__init__", lambda self, **more: (desks.append(self), begin(self, **more))[0])
+    seen = small.galaxies(4)
+    with (
+        listening(houses.house()) as (address, _),
+        ThreadPoolExecutor(1) as pool,
+        Client(address) as client,
+        ExitStack() as last,
+    ):
+        last.callback(busy.set)
+        first = pool.submit(client.embed, "toy", seen.take([0]))
+        wires = []
+        for i in (1, 2, 3):
+            body = wire.arrow_of(seen.take([i]))
+            head = f"POST /v1/embed?model=toy HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            wires.append(socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1]))))
+            wires[-1].sendall(head.encode() + body)
+        (desk,) = desks
+        until(lambda: len(desk) == 3)
+        for one in wires[:2]:
+            one.close()
+        until(lambda: len(desk) == 1)
+        busy.set()
+        assert len(first.result()) == 1 and b" 200 " in wires[2].recv(4096)
+        wires[2].close()
+    assert computed == seen.object_id[[0, 3]].tolist()
+
+
+def until(done, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_who_takes_no_answer_is_let_go(tmp_path):
+    """It would hold the answer in memory, and the server from going down; who takes it slowly gets all of it."""
+    size = 24 << 20
+    (tmp_path / "large.bin").write_bytes(bytes(size))
+    app = build(houses.house(seconds=0.5))
+    mount(app, tmp_path)
+    with listening(houses.house(seconds=0.5), app) as (address, _), ExitStack() as wires:
+        place = ("127.0.0.1", int(address.rsplit(":")[-1]))
+        idle, slow = (wires.enter_context(socket.create_connection(place)) for _ in range(2))
+        for one in (idle, slow):
+            one.sendall(b"GET /large.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        slow.settimeout(10)
+        taken = 0
+        while more := slow.recv(4 << 20):
+            taken += len(more)
+            time.sleep(0.05)
+        assert taken > size
+        time.sleep(0.7)
+        idle.settimeout(5)
+        with suppress(ConnectionResetError):  # what was on its way, and then no more
+            got = 0
+            while more := idle.recv(1 << 20):
+                got += len(more)
+            assert got < size

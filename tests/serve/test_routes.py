@@ -422,3 +422,31 @@ def test_floats_survive_base64(house, http):
     row = http.post("/v1/embeddings", json=ask).json()["data"][0]["embedding"]
     found = np.frombuffer(b64decode(row), "<f4")
     np.testing.assert_allclose(found, embed(house.models["toy"], small.galaxies(1)).vectors[0], **TOL)
+
+
+def test_the_description_is_a_page_of_ours(http):
+    """Every route and every field, no script, nothing from elsewhere."""
+    page, told = http.get("/docs"), http.get("/openapi.json").json()
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "<script" not in page.text and "http:" not in page.text and "https:" not in page.text
+    for path in told["paths"]:
+        assert f" {path}</h3>" in page.text
+    for name, kind in told["components"]["schemas"].items():
+        assert f'id="{name}"' in page.text
+        assert all(f"<code>{field}</code>" in page.text for field in kind.get("properties", ()))
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)]
+)
+def test_pages_of_others_may_not_ask(http, site, status):
+    """A browser says who asks; a page elsewhere could not read the answer, but spend the machine's time."""
+    asked = {"model": "toy", "input": as_json(small.galaxies(1))}
+    assert http.post("/v1/embed", json=asked, headers={"Sec-Fetch-Site": site}).status_code == status
+    assert http.get("/health", headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+def test_very_many_unknown_words_are_counted_not_spelled_out(http):
+    body = "{" + ",".join(f'"{i}":1' for i in range(3000)) + "}"
+    answer = http.post("/v1/embed", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("3002 words")

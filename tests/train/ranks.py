@@ -18,13 +18,16 @@ import pairs
 import small
 import torch
 
-from omnisky.codec.patch import RasterPatches
+from omnisky.codec.patch import RasterPatches, SpectralSections
 from omnisky.codec.stretch import Linear
 from omnisky.codec.token_shards import IdTokens, StoredIds
 from omnisky.model.any_to_any import Vocabulary
 from omnisky.model.augment import MultiCrop, View
+from omnisky.model.baseline import SpectrumRegressorConfig
 from omnisky.model.distill import DistillConfig, Hiding
+from omnisky.model.first_clip import FirstClipConfig
 from omnisky.model.masked import AnyToAnyConfig, gated
+from omnisky.model.resnet import MomentumEncoderConfig, ResNetConfig
 from omnisky.model.vision import vit
 from omnisky.observe.types import Observation
 from omnisky.train.config import Run
@@ -97,6 +100,13 @@ DINO = DistillConfig(
     warming=5,
 )
 PIXELS = RasterPatches(patch_size=1, bands=small.BANDS, name="pixels")
+FLUX = SpectralSections(size=120, standardised=False, name="flux")
+STEIN = MomentumEncoderConfig(network=ResNetConfig(blocks=(1, 1, 1, 1), bottleneck=True), projected=8)
+FIRST = FirstClipConfig(
+    image=STEIN,
+    spectrum=SpectrumRegressorConfig(answers=8, channels=(4, 4, 8), kernels=(3, 4, 5), hidden=8),
+    width=6,
+)
 
 
 def ids(n: int = 40, words: tuple[Vocabulary, ...] = WORDS, all_there: bool = False) -> Observation:
@@ -123,13 +133,27 @@ RUNS: dict[str, tuple[Run, Observation]] = {
         Run(name="aion", model=ANY, codecs=tuple(IdTokens(name=v.name) for v in WORDS), optim=OPTIM, **SIX),
         ids(),
     ),
+    "specformer": (
+        Run(name="specformer", model=pairs.SPECFORMER, codecs=(pairs.SECTIONS,), optim=OPTIM, **SIX),
+        pairs.sky(40),
+    ),
+    "astroclip-v1": (
+        Run(name="v1", model=replace(CLIP, image=STEIN, learns_scale=False), codecs=(PIXELS, pairs.SECTIONS), **SIX),
+        pairs.sky(40, size=32),
+    ),
+    "astroclip-first": (
+        Run(name="first", model=FIRST, codecs=(PIXELS, FLUX), optim=OPTIM, **SIX),
+        pairs.sky(40, size=32),
+    ),
 }
 
 
 def learn(name: str, folder: Path, **changes: object) -> None:
-    """Train one of them."""
+    """Train one of them; what stands still in it is as it was drawn."""
     run, sky = RUNS[name]
-    train(replace(run, **changes), folder, sky)
+    model = run.model.build(run.seed)
+    start = model if getattr(model, "standing", False) else None
+    train(replace(run, **changes), folder, sky, start)
 
 
 # --- witnesses ---------------------------------------------------------------------------------------------------

@@ -340,6 +340,14 @@ def test_a_run_without_data_says_how_to_give_it_some(tmp_path):
 # --- variations --------------------------------------------------------------------------------------------------
 
 
+def test_what_only_together_makes_sense_may_come_in_any_order():
+    """A width that its own heads divide, but not the old ones; the last of a name counts."""
+    changes = ["model.core.width=36", "model.core.heads=3", "steps=7", "steps=9"]
+    for order in (changes, changes[:2][::-1] + changes[2:]):
+        run = edit(RUN, order)
+        assert (run.model.core.width, run.model.core.heads, run.steps) == (36, 3, 9)
+
+
 def test_edits_reach_inside_and_leave_the_original_alone():
     run = edit(RUN, ["steps=1_000", "optim.peak=3e-4", "model.core.remat=true", "name=mine", "optim.decay_until=7"])
     assert (run.steps, run.optim.peak, run.model.core.remat, run.name) == (1000, 3e-4, True, "mine")
@@ -349,14 +357,24 @@ def test_edits_reach_inside_and_leave_the_original_alone():
 
 @pytest.mark.parametrize(
     ("change", "nearest"),
-    [("stpes=3", "steps"), ("optim.paek=1", "optim.peak"), ("model.core.widht=8", "model.core.width")],
+    [
+        ("stpes=3", "steps"),
+        ("optim.paek=1", "optim.peak"),
+        ("model.core.widht=8", "model.core.width"),
+        ("peak=1", "optim.peak"),
+        ("core.depth=2", "model.core.depth"),
+    ],
 )
 def test_an_unknown_key_is_refused_naming_the_nearest(change, nearest):
     with pytest.raises(UnknownKey, match=f"Try: {nearest}$"):
         edit(RUN, [change])
 
 
-@pytest.mark.parametrize("change", ["steps", "steps=many", "steps=0", "batch=9", "augment=none", "model.core.heads=3"])
+NONSENSE = ["steps", "steps=many", "steps=0", "batch=9", "augment=none", "model.core.heads=3", "seed=-1", "workers=-1"]
+NONSENSE += ["held_out=1.5", "mean_decay=2", "optim.peak=nan", "optim.peak=-1", "optim.clip=inf", "optim.warmup=-1"]
+
+
+@pytest.mark.parametrize("change", NONSENSE)
 def test_values_that_make_no_sense_are_refused(change):
     with pytest.raises(BadValue):
         edit(RUN, [change])

@@ -35,7 +35,7 @@ def wide(config, **more):
 
 def measured() -> dict:
     """name → (run, sky): whole budgets, no draws that leave things out."""
-    found = dict(ranks.RUNS)
+    found = {name: ranks.RUNS[name] for name in ("astropt", "astroclip", "astrodino", "specformer", "aion")}
     run, sky = found["aion"]
     words = tuple(replace(v, grid=(12, 4)) for v in run.model.vocabularies[:2])
     any_to_any = replace(run.model, core=gated(2, 64, 4), vocabularies=words, shown=48, asked=40)
@@ -43,6 +43,8 @@ def measured() -> dict:
     found["aion"] = replace(run, model=any_to_any, codecs=codecs), ranks.ids(words=words, all_there=True)
     run, sky = found["astropt"]
     found["astropt"] = replace(run, model=wide(run.model), mean_decay=0.0), sky
+    run, sky = found["specformer"]
+    found["specformer"] = replace(run, model=wide(run.model)), sky
     run, sky = found["astrodino"]
     vision = replace(wide(run.model.vision), core=CoreConfig(width=64, depth=2, heads=4, bias=True, scale_init=1.0))
     found["astrodino"] = replace(run, model=replace(run.model, vision=vision)), sky

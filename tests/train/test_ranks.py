@@ -1,6 +1,7 @@
 """On two and on four ranks a run is what it is on one; killed, it goes on, also on another number of ranks."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from omnisky.model.balance import Sinkhorn
 from omnisky.model.contrastive import alone
 from omnisky.train import loop
 from omnisky.train.devices import here, joined
-from omnisky.train.sharding import cut_up, outline
 
 CURVE = 1e-4
 """relative: sums in another order differ by 1e-7, and steps of AdamW make more of it; seen after six: 2e-6"""
@@ -49,6 +49,9 @@ def _two(folder: Path) -> None:
     with joined(place):
         ranks.learn("astroclip", folder / "clip")
         ranks.learn("aion", folder / "aion", shard=True)
+        ranks.learn("astroclip", folder / "cut", shard=True, mean_decay=0.9)
+        ranks.learn("astroclip-v1", folder / "astroclip-v1")
+        ranks.learn("astroclip-v1", folder / "v1-cut", shard=True)
         torch.save(_spread(place.rank, place.gather), folder / f"spread-{place.rank}.pt")
 
 
@@ -81,11 +84,26 @@ def test_a_model_in_pieces_learns_what_a_whole_one_does(two, tmp_path):
     demand_alike(two / "aion", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["clip", "aion"])
+def test_a_single_number_is_not_cut_up_and_learns_all_the_same(two, tmp_path):
+    """AstroCLIP's scale has no rows to share out; its file says the same as if nothing were."""
+    ranks.learn("astroclip", tmp_path, mean_decay=0.9)
+    demand_alike(two / "cut", tmp_path)
+    scale = load_file(two / "cut/model/model.safetensors")["log_scale"]
+    assert scale.shape == () and scale != math.log(ranks.LEARNING.scale)
+
+
+@pytest.mark.parametrize("name", ["astroclip-v1", "v1-cut"])
+def test_convolutions_are_kept_in_channels_last_by_one_rank_and_as_rows_by_several(two, tmp_path, name):
+    ranks.learn("astroclip-v1", tmp_path)
+    demand_alike(two / name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["clip", "aion", "cut", "astroclip-v1"])
 def test_one_process_goes_on_where_two_were(two, name):
     """Nothing is left to do: the checkpoint is read whole and the model written again is the same."""
     before = load_file(two / name / "model/model.safetensors")
-    ranks.learn({"clip": "astroclip"}.get(name, name), two / name)
+    run, more = {"clip": ("astroclip", {}), "cut": ("astroclip", {"mean_decay": 0.9})}.get(name, (name, {}))
+    ranks.learn(run, two / name, **more)
     after = load_file(two / name / "model/model.safetensors")
     assert all(torch.equal(after[key], weight) for key, weight in before.items())
 
@@ -112,7 +130,7 @@ def test_sinkhorn_spreads_over_all_ranks(two):
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize(
     ("name", "shard"),
-    [*((name, False) for name in ranks.RUNS), *((name, True) for name in ranks.RUNS if name != "astroclip")],
+    [(name, shard) for shard in (False, True) for name in ranks.RUNS],
 )
 def test_the_curve_does_not_depend_on_the_ranks(tmp_path, name, count, shard):
     ranks.learn(name, tmp_path / "one")
@@ -145,8 +163,8 @@ def test_a_rank_killed_under_torchrun_changes_no_bit(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shard", [False, True])
-def test_two_then_four_then_one_rank_lose_and_repeat_nothing(tmp_path, monkeypatch, shard):
+@pytest.mark.parametrize(("model", "shard"), [("aion", False), ("aion", True), ("astroclip", True)])
+def test_two_then_four_then_one_rank_lose_and_repeat_nothing(tmp_path, monkeypatch, model, shard):
     def phase(count: int, name: str, die: str = "") -> list[list[str]]:
         """What it read, batch by batch, all ranks together."""
         (tmp_path / name).mkdir()
@@ -154,7 +172,7 @@ def test_two_then_four_then_one_rank_lose_and_repeat_nothing(tmp_path, monkeypat
             (tmp_path / name / "die").write_text(die)
         monkeypatch.setenv(ranks.WITNESS, str(tmp_path / name))
         more = {"augment": ranks.witnessed, "shard": shard}
-        codes = ranks.together(count, lambda: ranks.learn("aion", tmp_path / run, **more))
+        codes = ranks.together(count, lambda: ranks.learn(model, tmp_path / run, **more))
         assert (codes == [0] * count) == (not die)
         logs = [(tmp_path / name / f"{rank}.txt").read_text().splitlines() for rank in range(count)]
         return [" ".join(lines).split() for lines in zip(*logs, strict=False)]
@@ -194,12 +212,6 @@ def test_no_compiler_is_said_before_anything_is_learnt(tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("omnisky.errors.MissingExtra: compile=true") and "compile=false" in last and "C++" in last
     assert not (tmp_path / "run").exists()
-
-
-def test_a_model_with_a_single_number_is_not_cut_up():
-    """AstroCLIP's scale has no rows to share out."""
-    with pytest.raises(BadValue, match="log_scale"):
-        cut_up(outline(ranks.LEARNING), replace(here(), ranks=2))
 
 
 def test_a_batch_that_does_not_divide_into_ranks_is_refused(tmp_path, monkeypatch):

@@ -64,8 +64,10 @@ class AttentivePool(nn.Module):
         scores = self.scores(x)
         if present is not None:
             scores = scores.masked_fill(~present[..., None], -torch.inf)
-        value = self.values(x).unflatten(-1, (self.heads, -1))
-        read = torch.einsum("oth,othd->ohd", scores.softmax(1), value).flatten(1)
+        # A mean of linear values is the linear value of the mean: so tokens are averaged before they are mapped.
+        mean = torch.einsum("oth,otw->ohw", scores.softmax(1), x)
+        weight = self.values.weight.unflatten(0, (self.heads, -1))
+        read = torch.einsum("ohw,hdw->ohd", mean, weight).flatten(1) + self.values.bias
         return self.answers(self.dropout(F.gelu(self.up(self.dropout(F.gelu(read))))))
 
 
@@ -123,12 +125,12 @@ class _Attentive(BaseEstimator):
             seen = rows * self.views + draw.integers(self.views, size=len(rows))
             some = draw.permutation(x.shape[1])[: max(round(self.kept * x.shape[1]), 1)]
             if there is None:
-                return (states[seen][:, some].float(),)
+                return (states[seen[:, None], some].float(),)
             left = there[seen][:, some]
             bare = ~left.any(1)  # whoever has none of those tokens reads all that it has, in place of a batch's draw
             if bool(bare.any()):
                 return states[seen].float(), there[seen]
-            return states[seen][:, some].float(), left
+            return states[seen[:, None], some].float(), left
 
         return pick
 

@@ -11,13 +11,14 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from omnisky import __version__
 from omnisky.cli.adapt import fit, predict
 from omnisky.cli.batch import embed
+from omnisky.cli.data import app as data
 from omnisky.cli.explore import explore, serve_demo
 from omnisky.cli.find import index, label, odd, search
 from omnisky.cli.measure import app as measure
@@ -25,7 +26,7 @@ from omnisky.cli.pairs import align
 from omnisky.cli.plan import plan
 from omnisky.cli.serve import serve
 from omnisky.cli.tokens import generate, posterior, tokenize
-from omnisky.errors import BadValue, OmniskyError
+from omnisky.errors import OmniskyError
 
 # Plain text: a Markdown parser would take a quarter of the time of --help.
 app = App(name="omnisky", help="Foundation models of the sky.", version=__version__, help_format="plaintext")
@@ -164,7 +165,10 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), steps: int | Non
     from omnisky.watch import show_story
 
     keep_memory()
-    story = sample_demo(out, steps or 30) if data is None else data_demo(out, data, steps or 3000)
+    if data is None:
+        story = sample_demo(out, 30 if steps is None else steps)
+    else:
+        story = data_demo(out, data, 3000 if steps is None else steps)
     show_story(story)
     if not story.skies:
         return
@@ -268,71 +272,4 @@ def validate(path: str, *, survey: str = "", json: bool = False) -> None:
     raise SystemExit(0 if report.ok else 1)
 
 
-data = App(name="data", help="Bring observations together.")
 app.command(data)
-
-
-@data.command
-def crossmatch(
-    left: str,
-    right: str,
-    *,
-    radius: float,
-    out: Path | None = None,
-    into: Path | None = None,
-    pairs: Literal["nearest", "mutual", "all"] = "nearest",
-    epoch: float | None = None,
-    lsdb: bool = False,
-    json: bool = False,
-) -> None:
-    """Find which objects of one survey are which of another: omnisky data crossmatch desi/ legacy/ --radius 1.
-
-    Parameters
-    ----------
-    left
-        One survey: a folder, file or address that `omnisky.read` opens.
-    right
-        The other one.
-    radius
-        arcsec.
-    out
-        The table of pairs, .parquet or .csv; with --lsdb the folder of a HATS catalogue.
-    into
-        A folder for the matched objects with all that both surveys measured of them; `omnisky.read` opens it.
-    pairs
-        nearest: of each left object its nearest right one. mutual: one to one, each the other's nearest. all: all.
-    epoch
-        Julian year to which objects are moved first, by the columns pmra, pmdec and ref_epoch of one side or both.
-    lsdb
-        Both are HATS catalogues that do not fit into memory (extra "hats"; nearest only).
-    json
-        Print one JSON object instead of a table.
-    """
-    from json import dumps
-
-    from omnisky.observe.match import all_pairs, mutual, nearest
-    from omnisky.observe.match_hats import crossmatch_hats
-    from omnisky.observe.matched import match_files
-    from omnisky.watch import counted, show_table
-
-    if lsdb:
-        if out is None or into is not None or pairs != "nearest" or epoch is not None:
-            saw = f"out {out}, into {into}, pairs {pairs}, epoch {epoch}"
-            raise BadValue("--lsdb", saw=saw, want="--out FOLDER, and nearest")
-        told: dict[str, Any] = {"pairs": crossmatch_hats(left, right, radius, out)}
-    else:
-        choose = {"nearest": nearest, "mutual": mutual, "all": all_pairs}[pairs]
-        told = match_files(left, right, radius, pairs=choose, epoch_yr=epoch, table=out, folder=into).state()
-    places = {"out": None if out is None else str(out), "into": None if into is None else str(into)}
-    told = {"left": left, "right": right, "radius_arcsec": radius, **told, **places}
-    if json:
-        print(dumps(told, ensure_ascii=False))
-        return
-    apart: Any = told.pop("histogram", None)
-    show_table(("", ""), [(name.replace("_", " "), _said(value)) for name, value in told.items() if value is not None])
-    if apart is not None:
-        show_table(("arcsec", "pairs", ""), counted(apart["edges_arcsec"], apart["pairs"]))
-
-
-def _said(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -65,11 +65,16 @@ def embed(
 
 
 def _file(model: str, data: str, out: Path, asked: dict[str, Any]) -> None:
-    from omnisky.embed import embed_file
+    from omnisky.embed import PARQUET, embed_file
+    from omnisky.embed.fits import is_fits
     from omnisky.model.store import load
     from omnisky.observe.read import read
 
-    embed_file(load(model), read(data), out, **asked)
+    made_by, seen = load(model), read(data)
+    if out.suffix not in PARQUET and not is_fits(out):
+        hint = "a folder, a HATS catalogue, is written with --engine"
+        raise BadValue("out", saw=out, want=("out.parquet", "or", "out.fits"), hint=hint)
+    embed_file(made_by, seen, out, **asked)
 
 
 def _catalogue(model: str, data: str, out: Path, asked: dict[str, Any]) -> str:

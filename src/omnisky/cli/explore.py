@@ -27,8 +27,8 @@ def explore(
     Parameters
     ----------
     folder
-        An index of `omnisky index`, or Parquet catalogues of `omnisky embed`. The map is made once, and kept in
-        FOLDER/explorer.
+        An index of `omnisky index`, or catalogues of `omnisky embed`: Parquet, FITS, HATS; or one such file. The map is
+        made once, and kept in FOLDER/explorer.
     sides
         NAME=FILE, which catalogues of the folder to show, and how to call them; all if not given.
     data
@@ -48,13 +48,14 @@ def explore(
     open
         Open the browser too.
     fresh
-        Make the map and everything beside it again.
+        Make the map and everything beside it again; it is by itself where the embeddings, --data or --title are others.
     """
     from omnisky.serve.site import add_aladin, copy_site, is_site, refresh
 
-    site = folder if not fresh and is_site(folder) else folder / "explorer"
-    if fresh or not is_site(site):
-        _write(site, folder, sides, data, title)
+    beside = folder / "explorer" if folder.is_dir() else folder.with_name(f"{folder.name}.explorer")
+    site = folder if not fresh and is_site(folder) else beside
+    if site == beside:
+        _make(site, folder, sides, data, title, fresh)
     if aladin is not None:
         add_aladin(site, aladin)
     if static is not None:
@@ -68,7 +69,35 @@ def explore(
         serve_site(site, port, open)
 
 
-def _write(site: Path, folder: Path, sides: Any, data: str, title: str) -> None:
+def _make(site: Path, folder: Path, sides: Sequence[str], data: str, title: str, fresh: bool) -> None:
+    """Unless it is there, of the same files and as it is asked for; what is not asked for now is as it was."""
+    import json
+
+    from omnisky.serve.site import catalogues, is_site
+    from omnisky.storage import atomic
+
+    note = site / "made-of.json"
+    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    sides, data, title = (
+        sides or before.get("sides", []),
+        data or before.get("data", ""),
+        title or before.get("title", ""),
+    )
+    files = catalogues(folder, sides) or {"": folder / "index.json"}
+    asked: dict[str, Any] = {"sides": list(sides), "data": data, "title": title}
+    asked["files"] = {str(file): _stamp(file) for file in files.values()}
+    if fresh or not is_site(site) or asked != before:
+        _write(site, folder, sides, data, title)
+        with atomic(note) as draft:
+            draft.write_text(json.dumps(asked), encoding="utf-8")
+
+
+def _stamp(file: Path) -> list[int]:
+    about = (file / "hats.properties" if file.is_dir() else file).stat()
+    return [about.st_size, about.st_mtime_ns]
+
+
+def _write(site: Path, folder: Path, sides: Sequence[str], data: str, title: str) -> None:
     from omnisky.observe.read import read
     from omnisky.serve.explore import Sky
     from omnisky.serve.site import open_index, write_site

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.magvit import ALMOST_SHUT, MagVit, Padded, pointwise
+from omnisky.codec.magvit import ALMOST_SHUT, MagVit, Padded, exactly, pointwise
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import LATER, Codec, Span, Tokens
@@ -196,7 +196,7 @@ class ImageNetwork(nn.Module):
         with _precise(x):
             for layer in self.model.encoder_layers[2 * self.config.n_compressions :]:
                 x = layer(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with exactly(x):
             return pointwise(x.float(), self.pre_quant_proj)
 
     def ids(
@@ -270,18 +270,18 @@ class ImageNetwork(nn.Module):
             (x, self.subsample_in.weight) if bool(used.all()) else (x[:, used], self.subsample_in.weight[:, used])
         )
         maps = torch.cat([weight, self.subsample_in.bias[:, None]], 1)
-        with torch.autocast(x.device.type, enabled=False):
+        with exactly(x):
             kernel = torch.einsum("opyx,pc->ocyx", conv.weight, maps)
         scale = (self.config.counted / seen.sum(1).clamp(min=1)).sqrt()[:, None, None, None]
         x = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0) * scale
-        with torch.autocast(x.device.type, enabled=False):  # few products, and all else hangs on them
+        with exactly(x):  # few products, and all else hangs on them
             return F.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, conv.bias, padding=conv.padding)
 
     def _left(self, x: Tensor, channels: list[int] | None) -> Tensor:
         """Last convolution and projection as one; in float32, since sinh makes per cents of small steps."""
         conv, out = self.model.conv_out.conv, self.subsample_out
         weight, bias = (out.weight, out.bias) if channels is None else (out.weight[channels], out.bias[channels])
-        with torch.autocast(x.device.type, enabled=False):
+        with exactly(x):
             kernel = torch.einsum("cp,piyx->ciyx", weight, conv.weight)
             return F.conv2d(x.float(), kernel, weight @ conv.bias + bias, padding=conv.padding)
 
@@ -289,7 +289,7 @@ class ImageNetwork(nn.Module):
 def _precise(x: Tensor) -> AbstractContextManager[object]:
     """Float32 for what most ids hang on, if they are asked for on a CPU: there it costs little, by `codec.bilinear`."""
     asked = x.device.type == "cpu" and not torch.is_grad_enabled()
-    return torch.autocast(x.device.type, enabled=False) if asked else nullcontext()
+    return exactly(x) if asked else nullcontext()
 
 
 def widened(network: ImageNetwork, row: BandRow, *, ends_alone: bool = False, seed: int = 0) -> ImageNetwork:

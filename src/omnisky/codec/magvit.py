@@ -7,6 +7,7 @@ without gradients, what is not asked for again is overwritten.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -72,9 +73,14 @@ class ResidualUnit(nn.Module):
         y = F.elu(convolved(x, _conv(self.net[0].conv)), inplace=free)
         y = F.elu(pointwise(y, _conv(self.net[2])), inplace=free)
         y = y.to(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):  # few products, and they scale all others
+        with exactly(x):  # few products, and they scale all others
             gate = self.net[4](y)
         return x.addcmul_(y, gate) if free else torch.addcmul(x, y, gate)
+
+
+def exactly(x: Tensor) -> AbstractContextManager[object]:
+    """Products of float32, whatever autocast says around them; it knows no device that holds nothing ("meta")."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 class Doubled(nn.Module):

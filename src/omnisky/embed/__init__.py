@@ -7,6 +7,7 @@ from omnisky.embed.partitions import Done as Done
 from omnisky.embed.partitions import Report as Report
 from omnisky.embed.partitions import as_table as as_table
 from omnisky.embed.partitions import embed_hats as embed_hats
+from omnisky.embed.vectors import PARQUET as PARQUET
 from omnisky.embed.vectors import VIEWS as VIEWS
 from omnisky.embed.vectors import Embedder as Embedder
 from omnisky.embed.vectors import Embedding as Embedding

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from omnisky.errors import BadValue, CorruptFile
 from omnisky.observe.fits_file import SUFFIXES, Hdu, load_hdus
-from omnisky.storage import atomic
+from omnisky.storage import atomic, demand_no_folder
 
 _SIGNATURE = "OMNISIGN"
 _NAMES = ("object_id", "ra", "dec", "embedding")
@@ -21,7 +21,8 @@ def is_fits(path: str | Path) -> bool:
 
 
 def demand_writable(path: str | Path) -> None:
-    """Raises BadValue for names that promise FITS compressed: before the work, not after it."""
+    """Before the work: raises StorageError for a folder, BadValue for names that promise FITS compressed."""
+    demand_no_folder(path)
     if is_fits(path) and Path(path).suffix.lower() not in (".fits", ".fit"):
         raise BadValue("a FITS table to write", saw=path, want="a name ending in .fits", hint="gzip it afterwards")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -19,17 +21,20 @@ from torch import nn
 
 from omnisky.codec.tokens import encode_all
 from omnisky.embed import fits
-from omnisky.errors import BadValue, CorruptFile, ProvenanceError
+from omnisky.errors import BadValue, CorruptFile, ProvenanceError, StorageError
 from omnisky.model import store
 from omnisky.model.distill import Distill
 from omnisky.observe.hats import Hats
 from omnisky.observe.loader import Source, of_parts, turned
 from omnisky.observe.types import Image, Observation
-from omnisky.storage import atomic
-from omnisky.train.devices import here
+from omnisky.storage import atomic, recover
+from omnisky.train.devices import Place, here
 
 VIEWS = ((0, 1.0), (5, 0.88), (2, 1.12), (7, 0.95), (1, 1.05), (4, 0.92), (3, 1.08), (6, 1.0))
 """how an object is looked at again: (which symmetry of the square, zoom), in the order in which views are added"""
+
+PARQUET = (".parquet", ".pq")
+"""how the names of such files end"""
 
 Watch = Callable[[int, int], None]
 """(objects done, objects in all)"""
@@ -226,32 +231,49 @@ def token_states(
     With `views` > 1 each object comes that many times in a row, its images turned, mirrored and zoomed by up to 12 %
     as `VIEWS` says (1 … 8). With `file` the answer lies in that .npy file, memory-mapped: it is large (58 kB a row
     for omnisky-nano). A file that is there already is taken as the answer; a killed call leaves none.
+    Raises BadValue, StorageError, and what the model's codecs raise of bad observations.
     """
     if not 1 <= views <= len(VIEWS):
         raise BadValue("views", saw=views, want=f"1 … {len(VIEWS)}")
-    if file is not None and file.exists():
-        return _rows_of(np.load(file, mmap_mode="c"))
+    if not len(seen):
+        raise BadValue(saw="no objects", want="at least one")
     place, layer = here(precision), model.centre if blocks is None else blocks
+    if file is None:
+        return _rows_of(_states_in(None, model, seen, layer, views, batch, place, watch))
+    if not file.exists():
+        recover(file)
+        with atomic(file) as draft:
+            _states_in(draft, model, seen, layer, views, batch, place, watch)
+    return _rows_of(np.load(file, mmap_mode="c"))
+
+
+def _states_in(
+    draft: Path | None,
+    model: nn.Module,
+    seen: Observation,
+    layer: int,
+    views: int,
+    batch: int,
+    place: Place,
+    watch: Watch | None,
+) -> np.ndarray:
+    """(object, view, token, width), in memory or in an .npy file of that name."""
     device = next(model.parameters()).device
-    lean, answer = place.lean(model.eval()), None
+    lean, answer = place.lean(model.eval()), np.empty(0)
     for start in range(0, len(seen), batch):
         rows = seen.take(slice(start, start + batch))
         with torch.inference_mode(), place.autocast():
             for k, (turn, zoom) in enumerate(VIEWS[:views]):
                 tokens = encode_all(model.codecs, zoomed(turned(rows, turn), zoom)).to(device)
                 states = lean.states(tokens, blocks=layer).half().cpu().numpy()
-                if answer is None:
-                    answer = _room((len(seen), views, *states.shape[1:]), file)
+                if not len(answer):
+                    answer = _room((len(seen), views, *states.shape[1:]), draft)
                 answer[start : start + len(rows), k] = states
         if watch is not None:
             watch(start + len(rows), len(seen))
-    if answer is None:
-        raise BadValue(saw="no objects", want="at least one")
-    if file is not None:
-        if isinstance(answer, np.memmap):
-            answer.flush()
-        _draft(file).replace(file)
-    return _rows_of(answer)
+    if isinstance(answer, np.memmap):
+        answer.flush()
+    return answer
 
 
 def zoomed(seen: Observation, zoom: float) -> Observation:
@@ -272,15 +294,19 @@ def _resampled(flux: np.ndarray, zoom: float) -> np.ndarray:
     return F.grid_sample(pixels, where, padding_mode="border", align_corners=False).numpy()
 
 
-def _room(shape: tuple[int, ...], file: Path | None) -> np.ndarray | np.memmap:
-    if file is None:
+def _room(shape: tuple[int, ...], draft: Path | None) -> np.ndarray:
+    """Raises StorageError where the disk has none: written past its end, a memory-mapped file kills the process."""
+    if draft is None:
         return np.empty(shape, dtype=np.float16)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(_draft(file), mode="w+", dtype=np.float16, shape=shape)
-
-
-def _draft(file: Path) -> Path:
-    return file.with_name(f"{file.name}.draft")
+    needed, free = 2 * math.prod(shape), shutil.disk_usage(draft.parent).free
+    if needed > free:
+        raise StorageError(
+            f"no room for the states of {shape[0]:,} objects",
+            saw=f"{free / 1e9:.1f} GB free in {draft.parent}",
+            want=f"{needed / 1e9:.1f} GB",
+            hint="another disk, fewer views or objects",
+        )
+    return np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=shape)
 
 
 def _rows_of(answer: np.ndarray) -> np.ndarray:

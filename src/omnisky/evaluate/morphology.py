@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,12 @@ class Task:
     @property
     def classes(self) -> int:
         return int(self.label.max()) + 1
+
+    @property
+    def key(self) -> str:
+        """Of whom it learns, and what it is told of them: a run goes on only on these."""
+        told = zip(self.seen.object_id[self.learn].tolist(), self.label[self.learn].tolist(), strict=True)
+        return blake2b(repr(list(told)).encode(), digest_size=6).hexdigest()
 
 
 Say = Callable[[Task], Float[np.ndarray, "object classes"]]

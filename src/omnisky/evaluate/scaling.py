@@ -24,6 +24,7 @@ from omnisky.model.transformer import CoreConfig
 from omnisky.observe.types import Observation
 from omnisky.recipes.astropt import GALAXY_PATCHES, PATCH, nano
 from omnisky.storage import atomic
+from omnisky.train.checkpoint import demand_same
 from omnisky.train.config import Run
 from omnisky.train.loop import Progress, train
 
@@ -64,12 +65,15 @@ def law(
 ) -> list[Point]:
     """Train every size on `galaxies` galaxies (the same ones in the same order), and probe it. Goes on where stopped.
 
-    `watch(name)` gives a watcher for each run. Raises what `train` raises.
+    `watch(name)` gives a watcher for each run. Raises what `train` raises; ResumeMismatch where runs in the folder saw
+    another number of galaxies.
     """
     folder, points = Path(folder), []
     for name in SIZES:
         done = folder / name / "point.json"
-        if not done.exists():
+        if done.exists():
+            demand_same(run_of(name, galaxies), folder / name)
+        else:
             point = _point(name, seen, folder / name, galaxies, watch(name) if watch else None)
             with atomic(done) as draft:
                 draft.write_text(json.dumps(asdict(point)))

@@ -47,18 +47,20 @@ def answers(  # noqa: PLR0913 - what is asked, of whom, and how it is drawn
     generator: torch.Generator | None = None,
     batch: int = 32,
     watch: Callable[[int, int], None] | None = None,
+    heard: Callable[[int], None] | None = None,
 ) -> Observation:
     """What the model draws of the targets, as an observation of nothing else.
 
     With several draws, objects are called id/0, id/1, …. Bands, sizes and wavelengths are those of the data where they
-    have the modality, else the codec's own. Raises MissingModality, BadValue.
+    have the modality, else the codec's own. `watch` hears of objects, `heard` of each step, as `fill` counts them.
+    Raises MissingModality, BadValue.
     """
     if not len(seen) or batch < 1:
         raise BadValue(saw=f"{len(seen)} objects, batch={batch}", want="1 or more of each")
     keys, pieces = keys_of(model, targets), []
     for start in range(0, len(seen), batch):
         rows = seen.take(slice(start, min(start + batch, len(seen))))
-        told = fill(model, shown(model, rows, inputs, keys), keys, how, draws=draws, generator=generator)
+        told = fill(model, shown(model, rows, inputs, keys), keys, how, draws=draws, generator=generator, watch=heard)
         like = rows.take(np.repeat(np.arange(len(rows)), draws))
         said = detokenize(Tokens({key: told[key] for key in keys}), like, codecs=model.codecs)
         pieces.append(_numbered(said, draws))

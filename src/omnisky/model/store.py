@@ -195,11 +195,14 @@ def _weights_in(place: Path) -> Path:
         return place
     published = sorted(f for f in place.iterdir() if f.suffix in (".pt", ".ckpt", ".bin"))
     if len(published) != 1:
+        run = (place / "run.json").exists()
         raise UnknownModel(
             f"no single model in {place}",
             saw=tuple(f.name for f in sorted(place.iterdir())) or "an empty folder",
             want="config.json and model.safetensors, or one .pt file",
-            hint="name the file: load(folder, 'file.pt')",
+            hint=f"{place / 'model'}, where a finished run puts it"
+            if run
+            else "name the file: load(folder, 'file.pt')",
         )
     return published[0]
 

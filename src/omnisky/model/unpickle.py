@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ def unpickle(file: Path, inert: tuple[str, ...] = (), dicts: tuple[str, ...] = (
         inert = (*inert, *sorted({name for name in _named(file) if name.startswith(packages)}))
     stand_ins = [(Inert, name) for name in inert if name not in dicts] + [(OrderedDict, name) for name in dicts]
     try:
-        with torch.serialization.safe_globals(stand_ins):
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of the pickle's protocol: the refusal below says enough
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # whatever a broken or hostile file may provoke
         named = [name for name in _named(file) if name not in (*inert, *dicts) and not _HARMLESS.fullmatch(name)]
@@ -56,7 +58,8 @@ def unpickle(file: Path, inert: tuple[str, ...] = (), dicts: tuple[str, ...] = (
                 want="tensors and plain numbers",
                 hint="ask its author for safetensors",
             ) from None
-        raise CorruptFile(f"{file}: {reason}", want="a whole checkpoint", hint="fetch it again") from error
+        saw = f"{type(error).__name__}: {reason}"
+        raise CorruptFile(str(file), saw=saw, want="a whole checkpoint", hint="fetch it again") from error
 
 
 def _named(file: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@
 
 A partition is the largest cell with at most `max_rows` objects. Row groups are small, because a reader of Parquet must
 read whole ones. Format: IVOA Note "HATS" (2025), version 1.0. Columns are those of `observe.arrow`; LSDB shows tensors
-and nested columns as such.
+and nested columns as such. One process writes; `observe.hats_import` has several.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from omnisky.storage import atomic, recover
 
 ROW_GROUP = 64
 PARTITION_BYTES = 512 << 20
-_FINISHED = "collection.properties"
+FINISHED = "collection.properties"
+"""what says that all the rest is there"""
 _DEEPEST = 12
 _PIXEL_ARCSEC = 211076.29
 """side of a HEALPix cell of order 0, were it square: sqrt(4π/12); half as much with every order"""
@@ -80,15 +81,14 @@ def write_hats(
     """
     folder = Path(folder).expanduser()
     name = name or folder.name
-    if not 0 < margin_arcsec < 3600 or row_group < 1 or (max_rows is not None and max_rows < 1):
-        saw = f"margin {margin_arcsec}, row groups of {row_group}, partitions of {max_rows}"
-        raise BadValue("write_hats", saw=saw, want="a margin of 0 … 3600 arcsec, and 1 or more rows")
     settings = {"name": name, "max_rows": max_rows, "margin_arcsec": margin_arcsec, "row_group": row_group}
-    scratch = begin(folder, settings, _FINISHED)
+    refuse_settings(max_rows, margin_arcsec, row_group)
+    scratch = begin(folder, settings, FINISHED)
     if scratch is None:
         return Hats(folder)
     spilled = spill(pieces, scratch)
-    limit = max_rows or _rows_in(PARTITION_BYTES, spilled)
+    refuse_lost(spilled)
+    limit = max_rows or rows_in(PARTITION_BYTES, spilled)
     depth = min(_DEEPEST, int(np.log2(_PIXEL_ARCSEC / (2 * margin_arcsec))))
     order = _by_place(spilled, limit, depth)
     margin = f"{name}_{margin_arcsec:g}arcs"
@@ -110,15 +110,20 @@ def write_hats(
     }
     describe(folder / margin, list(beside), schema, about)
     told = {"obs_collection": name, "hats_primary_table_url": name, "all_margins": margin, "default_margin": margin}
-    _write_text(folder / _FINISHED, _as_properties(told))
+    _write_text(folder / FINISHED, _as_properties(told))
     finish(scratch)
     return Hats(folder)
 
 
-# --- who goes where -----------------------------------------------------------------------------------------------
+def refuse_settings(max_rows: int | None, margin_arcsec: float, row_group: int) -> None:
+    """Raises BadValue where they are none."""
+    if not 0 < margin_arcsec < 3600 or row_group < 1 or (max_rows is not None and max_rows < 1):
+        saw = f"margin {margin_arcsec}, row groups of {row_group}, partitions of {max_rows}"
+        raise BadValue("a HATS catalogue", saw=saw, want="a margin of 0 … 3600 arcsec, and 1 or more rows")
 
 
-def _by_place(spilled: Files, limit: int, depth: int) -> _Sorted:
+def refuse_lost(spilled: Files) -> None:
+    """Raises ObservationError where objects have no position."""
     column = spilled.core("_healpix_29")
     if column.null_count:
         (lost,) = np.nonzero(column.is_null().to_numpy())
@@ -128,7 +133,13 @@ def _by_place(spilled: Files, limit: int, depth: int) -> _Sorted:
             want="ra and dec of every object",
             hint="leave them out, or write shards, which need no positions",
         )
-    cell = column.to_numpy()
+
+
+# --- who goes where -----------------------------------------------------------------------------------------------
+
+
+def _by_place(spilled: Files, limit: int, depth: int) -> _Sorted:
+    cell = spilled.core("_healpix_29").to_numpy()
     order = np.argsort(cell, kind="stable")
     tiles = tuple(_split(cell[order], limit, depth))
     low, high = (
@@ -174,7 +185,8 @@ def _margin(order: _Sorted, margin_arcsec: float) -> dict[Partition, Integer[np.
     return {order.tiles[tile]: np.sort(np.concatenate(rows)) for tile, rows in near.items()}
 
 
-def _rows_in(size: int, spilled: Files) -> int:
+def rows_in(size: int, spilled: Files) -> int:
+    """How many objects make so many bytes."""
     each = sum(path.stat().st_size for path in spilled.paths) / len(spilled)
     return int(np.clip(size / each, 1, _MORE_ROWS))
 

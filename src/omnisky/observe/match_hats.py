@@ -1,32 +1,56 @@
-"""Cross-match of catalogues that do not fit into memory: HATS folders, partition by partition, by LSDB (extra "hats").
+"""Cross-match of catalogues that do not fit into memory: by LSDB, partition by partition (extra "hats").
 
-The same pairs as `observe.match.nearest`, written as they are found; of right objects at the very same place LSDB may
-choose another. Runs on this machine's threads; inside
-`with dask.distributed.Client(…):` it runs on that cluster. Plan for some five seconds of compilation in each process.
+The same pairs as those of `observe.match`, because each partition is matched by it, together with the objects around
+the partition that a margin holds. What is no HATS catalogue, or moves to another epoch, is sorted into one beside the
+answer first, ids and positions alone. Runs on this machine's threads; inside `with dask.distributed.Client(…):` it runs
+on that cluster. Plan for some five seconds of compilation in each process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from omnisky.errors import BadValue, CorruptFile, MissingExtra, MissingModality, ObservationError
-from omnisky.observe.match import checked_radius
+from omnisky.observe.hats import Hats
+from omnisky.observe.hats_write import write_hats
+from omnisky.observe.match import Pairs, all_pairs, checked_radius, mutual, nearest
+from omnisky.observe.opened import moves, opened, placed
 from omnisky.storage import atomic
+
+_KINDS = (nearest, mutual, all_pairs)
+_ROW_GROUP = 1 << 16
+"""of positions alone, which are all read"""
 
 
 def crossmatch_hats(
-    left: str | Path, right: str | Path, radius_arcsec: float, out: str | Path, *, object_id: str = "object_id"
+    left: str | Path,
+    right: str | Path,
+    radius_arcsec: float,
+    out: str | Path,
+    *,
+    pairs: Pairs = nearest,
+    epoch_yr: float | None = None,
+    object_id: str = "object_id",
 ) -> int:
-    """Of every left object its nearest right one within the radius; returns how many pairs there are.
+    """Match two catalogues as `omnisky.crossmatch` does, by `nearest`, `mutual` or `all_pairs`; returns how many pairs.
 
-    `left` and `right` are HATS catalogues or collections (folder or address); only ids and positions are read. `out`
-    becomes a HATS catalogue with the columns object_id_left, ra_left, dec_left, object_id_right, ra_right, dec_right
-    (deg) and _dist_arcsec. Borders of partitions are bridged by the right side's margin, which must reach as far as
-    the radius. Raises MissingExtra, BadValue (radius, a folder in use), MissingModality (no such column),
-    ObservationError (margin, no sky in common), CorruptFile, StorageError.
+    `left` and `right` are paths or addresses of all that `omnisky.read` opens; of these only ids and positions are read
+    and, with `epoch_yr`, proper motions. `out` becomes a HATS catalogue with the columns object_id_left, ra_left,
+    dec_left, object_id_right, ra_right, dec_right (deg) and _dist_arcsec. `object_id` is the column of ids of HATS
+    catalogues.
+
+    The margin of a HATS catalogue must reach as far as the radius on the right side, twice as far on the left one if
+    `mutual`. Raises MissingExtra, BadValue (radius, pairs, a folder in use), MissingModality (no such column, no
+    motion), ObservationError (margin, no sky in common), CorruptFile, StorageError.
     """
     checked_radius(radius_arcsec)
+    if pairs not in _KINDS:
+        raise BadValue("pairs", saw=pairs, want="nearest, mutual or all_pairs")
     out = Path(out).expanduser()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise BadValue("out", saw=f"{out} with other things in it", want="a new or empty folder")
@@ -34,53 +58,78 @@ def crossmatch_hats(
         import lsdb
     except ImportError as error:
         raise MissingExtra("HATS catalogues are matched by LSDB", hint="pip install 'omnisky[hats]'") from error
-    sides = [_opened(lsdb, path, object_id) for path in (left, right)]
-    reach = _margin_arcsec(sides[1])
-    if reach < radius_arcsec:
-        raise ObservationError(
-            f"{right}: pairs across partition borders would be lost",
-            saw=f"a margin of {reach:g} arcsec" if reach else "no margin",
-            want=f"{radius_arcsec:g} arcsec or more",
-            hint="a smaller radius, the sides exchanged, or the right catalogue written with a wider margin",
-        )
-    try:
-        found = sides[0].crossmatch(
-            sides[1],
-            radius_arcsec=radius_arcsec,
-            n_neighbors=1,
-            require_right_margin=True,
-            suffixes=("_left", "_right"),
-            suffix_method="all_columns",
-        )
-    except RuntimeError as error:
-        if "do not overlap" not in str(error):
-            raise
-        raise ObservationError(f"{left} and {right} have no sky in common", saw="no partition of both") from error
-    with atomic(out) as draft:
-        found.write_catalog(
-            draft,
-            catalog_name=out.name,
-            as_collection=False,
-            progress_bar=False,
-            error_if_empty=False,
-        )
+    from omnisky.observe.match_lsdb import Chosen, Returned, place_of
+
+    reaches = (2 * radius_arcsec if pairs is mutual else 0.0, radius_arcsec)
+    with _sides((left, right), reaches, epoch_yr, out) as paths, atomic(out) as draft:
+        here, there = (_catalogue(lsdb, path, object_id, reach) for path, reach in zip(paths, reaches, strict=True))
+        match = partial(_matched, left=left, right=right)
+        found = match(here, there, Chosen(nearest if pairs is mutual else pairs, radius_arcsec), ("_left", "_right"))
+        if pairs is mutual:  # of whom is the right one of each pair nearest?
+            columns = list(found.columns)
+            found = match(found, here, Returned(radius_arcsec, place_of(here), place_of(there)), ("", "_again"))[
+                columns
+            ]
+        found.write_catalog(draft, catalog_name=out.name, as_collection=False, progress_bar=False, error_if_empty=False)
     return int(lsdb.open_catalog(out).hc_structure.catalog_info.total_rows or 0)
 
 
-def _opened(lsdb: Any, path: str | Path, object_id: str) -> Any:
-    """Ids and positions of a catalogue, not yet read."""
+@contextmanager
+def _sides(
+    sides: tuple[str | Path, str | Path], reaches: tuple[float, float], epoch_yr: float | None, out: Path
+) -> Iterator[list[str | Path]]:
+    """Where LSDB can open them: HATS catalogues as they are; others, and such that move, as new ones, for now."""
+    held = [opened(side) for side in sides]
+    moving = [epoch_yr is not None and moves(side) for side in held]
+    if epoch_yr is not None and not any(moving):
+        raise MissingModality("no proper motions", saw="none on either side", want="pmra, pmdec, ref_epoch")
+    if all(isinstance(side, Hats) for side in held) and not any(moving):
+        yield list(sides)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}.", suffix=".draft", dir=out.parent) as scratch:
+        paths: list[str | Path] = []
+        for name, path, side, moved, reach in zip(("left", "right"), sides, held, moving, reaches, strict=True):
+            if isinstance(side, Hats) and not moved:
+                paths.append(path)
+                continue
+            pieces = placed(side, epoch_yr if moved else None)
+            write_hats(pieces, Path(scratch) / name, margin_arcsec=max(reach, 1.0), row_group=_ROW_GROUP)
+            paths.append(Path(scratch) / name)
+        yield paths
+
+
+def _catalogue(lsdb: Any, path: str | Path, object_id: str, reach_arcsec: float) -> Any:
+    """Ids and positions, not yet read. Raises ObservationError where the margin does not reach."""
     try:
         info = lsdb.open_catalog(path).hc_structure
-        place = [info.catalog_info.ra_column, info.catalog_info.dec_column]
+        place = (info.catalog_info.ra_column, info.catalog_info.dec_column)
         names = info.schema.names
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CorruptFile(str(path), saw=error, want="a HATS catalogue or collection") from error
     if object_id not in names:
         raise MissingModality(str(path), saw=tuple(names), want=object_id, hint="object_id=…, the column that names")
-    return lsdb.open_catalog(path, columns=[object_id, *place])
+    catalogue = lsdb.open_catalog(path, columns=[object_id, *place])
+    margin = 0.0
+    if catalogue.margin is not None:
+        margin = float(catalogue.margin.hc_structure.catalog_info.margin_threshold)
+    if margin < reach_arcsec:
+        raise ObservationError(
+            f"{path}: pairs across partition borders would be lost",
+            saw=f"a margin of {margin:g} arcsec" if margin else "no margin",
+            want=f"{reach_arcsec:g} arcsec or more",
+            hint="a smaller radius, the sides exchanged, or the catalogue written with a wider margin",
+        )
+    return catalogue
 
 
-def _margin_arcsec(catalogue: Any) -> float:
-    if catalogue.margin is None:
-        return 0.0
-    return float(catalogue.margin.hc_structure.catalog_info.margin_threshold)
+def _matched(one: Any, other: Any, how: Any, suffixes: tuple[str, str], left: str | Path, right: str | Path) -> Any:
+    method = "all_columns" if suffixes[0] else "overlapping_columns"
+    try:
+        return one.crossmatch(
+            other, algorithm=how, suffixes=suffixes, suffix_method=method, require_right_margin=True, log_changes=False
+        )
+    except RuntimeError as error:
+        if "do not overlap" not in str(error):
+            raise
+        raise ObservationError(f"{left} and {right} have no sky in common", saw="no partition of both") from error

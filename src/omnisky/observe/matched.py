@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from omnisky.errors import BadValue, ObservationError
-from omnisky.observe.hats import Hats, is_hats
 from omnisky.observe.join import join
 from omnisky.observe.loader import Source
 from omnisky.observe.match import Association, Pairs, Places, checked_radius, crossmatch, nearest
-from omnisky.observe.mmu import MMUHdf5
-from omnisky.observe.mmu_files import is_cells
-from omnisky.observe.motion import Motion
-from omnisky.observe.place import is_remote
-from omnisky.observe.read import read
-from omnisky.observe.shards import Shards, is_shards, write_shards
+from omnisky.observe.opened import motion_of, opened, rows_of
+from omnisky.observe.shards import write_shards
 from omnisky.observe.survey import SURVEYS
-from omnisky.observe.types import Labels, Scalars
 from omnisky.storage import atomic
 
 TABLES = (".parquet", ".csv")
@@ -63,16 +57,17 @@ def match_files(
 ) -> Matched:
     """Match what two paths hold, and write the pairs to `table`, all that both sides measured of them to `folder`.
 
-    Of the Multimodal Universe, shards and HATS only the positions are read, unless more is asked for. `table` is
-    Parquet or .csv (see `write_pairs`); `folder` becomes training shards, one row a pair: killed and called again, it
-    goes on where it was. A radius or table that cannot be is refused before anything is read. Raises what `crossmatch`,
-    the readers and `write_shards` raise; ObservationError where one side has no positions, or nothing is left to write.
+    Of the Multimodal Universe, shards, HATS and Parquet only the positions are read, unless more is asked for; then of
+    HATS and Parquet the matched rows are held in memory. `table` is Parquet or .csv (see `write_pairs`); `folder`
+    becomes training shards, one row a pair: killed and called again, it goes on where it was. A radius or table that
+    cannot be is refused before anything is read. Raises what `crossmatch`, the readers and `write_shards` raise;
+    ObservationError where one side has no positions, or nothing is left to write.
     """
     checked_radius(radius_arcsec)
     if table is not None:
         _refuse_table(Path(table))
-    here, there = _opened(left), _opened(right)
-    pm = [None if epoch_yr is None else Motion.told_by(_columns(side)) for side in (here, there)]
+    here, there = opened(left), opened(right)
+    pm = [None if epoch_yr is None else motion_of(side) for side in (here, there)]
     a, b = Places.of(here), Places.of(there)
     for path, side in ((left, a), (right, b)):
         if not _placed(side):
@@ -83,7 +78,7 @@ def match_files(
     if folder is not None:
         if not len(found):
             raise ObservationError("no pairs, so no data set", saw=f"{radius_arcsec:g} arcsec", hint="a larger radius")
-        rows = join(_rows(here), _rows(there), found)
+        rows = join(rows_of(here, found.left_row, a), rows_of(there, found.right_row, b), found)
         how = f"{getattr(pairs, '__name__', pairs)} within {radius_arcsec} arcsec, epoch {epoch_yr}"
         write_shards(rows, folder, sources=[str(left), str(right), how], licences=_licences(rows))
     return Matched(found=found, left=a, right=b, radius_arcsec=radius_arcsec)
@@ -129,30 +124,6 @@ def _refuse_table(path: Path) -> None:
 
 def _placed(side: Places) -> int:
     return int((np.isfinite(side.ra) & np.isfinite(side.dec)).sum())
-
-
-def _opened(path: str | Path) -> Any:
-    """A Source, or Hats; rows stay on disk where the format lets them."""
-    folder = Path(path).expanduser()
-    if is_remote(path) or (folder.is_dir() and is_hats(folder)):
-        return Hats(path)
-    if is_shards(folder):
-        return Shards(folder)
-    return MMUHdf5(folder) if is_cells(folder) else read(folder)
-
-
-def _rows(side: Any) -> Source:
-    return side.read() if isinstance(side, Hats) else side
-
-
-def _columns(side: Any) -> Source:
-    """The same rows with nothing but numbers and words, among which are proper motions."""
-    if isinstance(side, Shards):
-        kinds = {name: part.kind for name, part in side.layout.parts.items()}
-        return Shards(side.folder, parts=[name for name, kind in kinds.items() if issubclass(kind, Scalars | Labels)])
-    if isinstance(side, MMUHdf5):
-        return replace(side, parts=tuple(name for name in ("scalars", "labels") if name in side.available))
-    return _rows(side)
 
 
 def _licences(rows: Source) -> Sequence[str]:

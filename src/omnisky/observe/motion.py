@@ -14,6 +14,8 @@ from omnisky.observe.types import Labels, Observation, Scalars
 
 _RADIANS_PER_MAS = np.pi / 180 / 3600e3
 _EAST, _NORTH, _EPOCH = ("pm_ra_cosdec", "pmra"), ("pm_dec", "pmdec"), ("epoch_yr", "ref_epoch")
+COLUMNS = (*_EAST, *_NORTH, *_EPOCH)
+"""what columns of proper motion, and of the epoch that belongs to them, may be called, in small letters"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,10 +36,7 @@ class Motion:
         `epoch_yr` is for catalogues that have no column of it. Raises MissingModality where a column is missing or
         never measured, ObservationError for another unit.
         """
-        held = [
-            (_column(seen, _EAST, "mas/yr"), _column(seen, _NORTH, "mas/yr"), _epoch(seen, epoch_yr))
-            for seen in blocks(source)
-        ]
+        held = [_motion(seen, epoch_yr) for seen in blocks(source)]
         east, north, epoch = (np.concatenate(column) for column in zip(*held, strict=True))
         if len(east) and not np.isfinite(east + north + epoch).any():
             raise MissingModality("no object has a proper motion", saw="NaN in every row", want="mas/yr and an epoch")
@@ -47,6 +46,14 @@ class Motion:
     def told_by(cls, source: Source) -> Motion | None:
         """The same; None where the source has no column of proper motion at all."""
         return cls.of(source) if _found(next(blocks(source)), (*_EAST, *_NORTH)) else None
+
+    @classmethod
+    def piece(cls, seen: Observation) -> Motion | None:
+        """The same of a piece of a catalogue, of which no object may have a motion that is known."""
+        if not _found(seen, (*_EAST, *_NORTH)):
+            return None
+        east, north, epoch = _motion(seen, None)
+        return cls(pm_ra_cosdec=east, pm_dec=north, epoch_yr=epoch)
 
 
 def moved(seen: Observation, motion: Motion, to_yr: float) -> Observation:
@@ -81,6 +88,10 @@ def unit_vectors(ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"]) -> F
     ra, dec = (np.asarray(one, dtype=np.float64) for one in (ra, dec))  # float32 is good to 0.1 arcsec, and stays so
     ra, dec = np.radians(ra % 360), np.radians(dec)  # 360 and 0 to the same bits
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+
+
+def _motion(seen: Observation, epoch_yr: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return _column(seen, _EAST, "mas/yr"), _column(seen, _NORTH, "mas/yr"), _epoch(seen, epoch_yr)
 
 
 def _epoch(seen: Observation, told: float | None) -> Float[np.ndarray, " object"]:

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from omnisky import __version__
 from omnisky.codec.tokens import Codec
@@ -32,11 +33,11 @@ from omnisky.errors import BadValue, OmniskyError
 from omnisky.model.autoregressive import Autoregressive
 from omnisky.model.masked import AnyToAny
 from omnisky.observe.types import Observation
-from omnisky.serve import asks, cone, wire
+from omnisky.serve import asks, cone, described, guard, wire
 from omnisky.serve.batch import Desk
 from omnisky.serve.client import ARROW, as_stream
 from omnisky.serve.gate import Gate
-from omnisky.serve.house import House
+from omnisky.serve.house import House, Limits
 from omnisky.serve.meters import Measured, Meters
 from omnisky.serve.problem import RESPONSES, Problem, problem, told
 from omnisky.serve.serving import Serving, side
@@ -44,6 +45,7 @@ from omnisky.serve.serving import Serving, side
 log = logging.getLogger("omnisky.serve")
 Ask = TypeVar("Ask", bound=asks.Strict)
 routes = APIRouter(responses=RESPONSES)
+_READING, _FEW = Lock(), 1000
 
 
 def build(house: House, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
@@ -67,7 +69,9 @@ def build(house: House, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
         await run_in_threadpool(desk.close)
 
     about = "Embeddings, look-alikes, predictions and drawings of what telescopes saw."
-    app = FastAPI(title="Omnisky", version=__version__, description=about, lifespan=lifespan)
+    # FastAPI's own /docs is a script from elsewhere, which would run beside our answers: `description` is ours.
+    bare: dict[str, Any] = {"docs_url": None, "redoc_url": None}
+    app = FastAPI(title="Omnisky", version=__version__, description=about, lifespan=lifespan, **bare)
     app.state.serving, app.state.meters, app.state.models = Serving(house, desk), meters, _models(house)
     app.include_router(routes)
     app.add_exception_handler(OmniskyError, _refused)
@@ -90,15 +94,23 @@ async def _asked(request: Request, kind: type[Ask]) -> tuple[Ask, list[Observati
     body = await request.body()
     limits = _serving(request).house.limits
     if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
-        ask = await run_in_threadpool(kind.model_validate_json, body)
-        inputs = getattr(ask, "input", None)
-        return ask, [] if inputs is None else await run_in_threadpool(wire.observations, inputs, limits)
+        return await run_in_threadpool(_of_json, body, kind, limits)
     words = dict(request.query_params)
     if "input" in words:
         raise BadValue("input", saw="in the address", want="in the body")
     values = {name: _word(value) for name, value in words.items()} | ({"input": []} if body else {})
     ask = kind.model_validate(values)
     return ask, [await run_in_threadpool(wire.observation, body, limits)] if body else []
+
+
+def _of_json(body: bytes, kind: type[Ask], limits: Limits) -> tuple[Ask, list[Observation]]:
+    """One at a time: Python's numbers are many times as large as bodies and arrays, and are let go of at once."""
+    with _READING:
+        guard.demand_json(body, limits)
+        ask = kind.model_validate_json(body)
+        inputs = getattr(ask, "input", None)
+        seen = [] if inputs is None else wire.observations(inputs, limits)
+        return ask.model_copy(update={"input": None}), seen
 
 
 def _word(text: str) -> Any:
@@ -121,21 +133,23 @@ def _wants_arrow(request: Request) -> bool:
     return request.headers.get("content-type", "").startswith(ARROW)
 
 
-def _body(kind: type[asks.Strict]) -> dict[str, Any]:
-    """What the route takes, for the OpenAPI description."""
-    raw = {"schema": {"type": "string", "format": "binary"}}
-    own = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
-    return {"requestBody": {"required": True, "content": {"application/json": own, "application/octet-stream": raw}}}
+def _body(kind: type[asks.Strict], *, plain: bool = True) -> dict[str, Any]:
+    """What the route takes, for the OpenAPI description; `plain`: also bodies as they are."""
+    raw = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}} if plain else {}
+    own = {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
+    return {"requestBody": {"required": True, "content": own | raw}}
 
 
 # --- questions ----------------------------------------------------------------------------------------------------
 
 
-@routes.post("/v1/embeddings", response_model=asks.EmbeddingsAnswer)
-async def embeddings(request: Request, ask: asks.EmbeddingsAsk) -> Response:
+@routes.post(
+    "/v1/embeddings", response_model=asks.EmbeddingsAnswer, openapi_extra=_body(asks.EmbeddingsAsk, plain=False)
+)
+async def embeddings(request: Request) -> Response:
     """As OpenAI's: one vector an input. The `openai` client works as it is, with data URIs for text."""
-    serving = _serving(request)
-    seen = await run_in_threadpool(wire.observations, ask.input, serving.house.limits)
+    serving, body = _serving(request), await request.body()
+    ask, seen = await run_in_threadpool(_of_json, body, asks.EmbeddingsAsk, serving.house.limits)
     if many := [len(one) for one in seen if len(one) != 1]:
         raise BadValue("an input", saw=f"{many[0]} objects", want="one each", hint="/v1/embed takes many")
     found = await serving.embed(ask.model, seen, ask.part, None, ask.precision)
@@ -287,6 +301,12 @@ async def info(request: Request) -> Response:
     return JSONResponse({**told, "limits": vars(house.limits)})
 
 
+@routes.get("/docs", include_in_schema=False)
+async def description(request: Request) -> Response:
+    """What can be asked, for people."""
+    return HTMLResponse(described.page(request.app.openapi()), headers={"Content-Security-Policy": described.POLICY})
+
+
 @routes.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """For Prometheus."""
@@ -322,6 +342,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _misread(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError | ValidationError)
+    many = 0 if isinstance(error, RequestValidationError) else error.error_count()
+    if many > _FEW:  # to spell them out would take longer than all else
+        return told(
+            422, "BadRequest", f"{many} words that are not understood", {"try": "/openapi.json tells which are"}
+        )
     said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]
     return told(422, "BadRequest", "; ".join(said), {"try": "/openapi.json tells what is understood"})
 

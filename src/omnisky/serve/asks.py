@@ -18,11 +18,16 @@ class Strict(BaseModel):
 Number = float | None
 """null where nothing was measured"""
 
+# A list of millions that are no numbers is one error, not millions.
+Numbers = Annotated[list[Number], Field(fail_fast=True)]
+Plane = Annotated[list[Numbers], Field(fail_fast=True)]
+Known = Annotated[list[float], Field(fail_fast=True)]
+
 
 class ImageSeen(Strict):
     """One image."""
 
-    flux: list[list[list[Number]]] = Field(description="(band, height, width), in `unit`")
+    flux: Annotated[list[Plane], Field(fail_fast=True)] = Field(description="(band, height, width), in `unit`")
     bands: list[str] = Field(description="one name a plane", examples=[["g", "r", "z"]])
     unit: str = Field("nanomaggy", description='or "display": 8-bit colour, 0 … 255')
     survey: str = ""
@@ -32,9 +37,9 @@ class ImageSeen(Strict):
 class SpectrumSeen(Strict):
     """One spectrum, observed frame, vacuum wavelengths."""
 
-    flux: list[Number] = Field(description="in `unit`")
-    wavelength_aa: list[float] = Field(description="Å, rising")
-    ivar: list[float] | None = Field(None, description="1/flux²; 0 where a pixel says nothing")
+    flux: Numbers = Field(description="in `unit`")
+    wavelength_aa: Known = Field(description="Å, rising")
+    ivar: Known | None = Field(None, description="1/flux²; 0 where a pixel says nothing")
     unit: str = "1e-17 erg / (s cm2 AA)"
 
 
@@ -50,7 +55,7 @@ class Seen(Strict):
 
 
 Input = Annotated[str, Field(description="data:…;base64,… of FITS, npz, JPEG, PNG or an Arrow stream")] | Seen
-Inputs = Input | list[Input]
+Inputs = Input | Annotated[list[Input], Field(fail_fast=True)]
 
 Precision = Literal["fp32", "bf16"]
 

@@ -41,6 +41,11 @@ class _Job:
     seen: Observation
     work: Work
     answer: Future = field(default_factory=Future)
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+
+class _GivenUp(Exception):
+    """Nobody waits for what is being computed."""
 
 
 class Desk:
@@ -54,6 +59,7 @@ class Desk:
         self.most, self.batch, self.seconds, self.heard = waiting, batch, seconds, heard
         self.most_bytes, self._held = held_bytes, 0
         self._jobs: list[_Job] = []
+        self._now: Sequence[_Job] = ()
         self._bell, self._closed = threading.Condition(), False
         self._thread: threading.Thread | None = None
 
@@ -86,9 +92,12 @@ class Desk:
             raise ServiceError(
                 f"no answer within {self.seconds:g} s", saw=f"{len(seen)} objects", hint="fewer objects, or later"
             ) from None
-        finally:
+        finally:  # also when nobody waits for it any more: then it is not computed, and takes nobody's place
+            job.answer.cancel()
+            job.given_up.set()
             with self._bell:
                 self._held -= size
+                self._jobs = [one for one in self._jobs if one is not job]
 
     def close(self) -> None:
         """Whoever waits is answered first."""
@@ -99,6 +108,11 @@ class Desk:
             self._thread.join()
 
     # --- in the thread of the models ---
+
+    def go_on(self, *_: object) -> None:
+        """For long work to call between its steps: it ends here when nobody waits for it any more."""
+        if self._now and all(job.given_up.is_set() for job in self._now):
+            raise _GivenUp
 
     def _run(self) -> None:
         while jobs := self._next():
@@ -121,9 +135,12 @@ class Desk:
 
     def _serve(self, jobs: Sequence[_Job]) -> None:
         start, rows = time.perf_counter(), sum(len(job.seen) for job in jobs)
+        self._now = jobs
         try:
             seen = jobs[0].seen if len(jobs) == 1 else concatenate([job.seen for job in jobs])
             answer = jobs[0].work(seen)
+        except _GivenUp:
+            return
         except Exception as error:
             if len(jobs) > 1:  # one may have spoilt it for all: each by itself
                 for job in jobs:

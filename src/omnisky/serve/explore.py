@@ -3,7 +3,7 @@
 sky.json        what is here: columns, sides, how pictures and spectra are kept
 ids.txt         an id a line, in the order of everything else: near on the map, near in the files
 columns.bin     places on the map and on the sky, and every number, column after column, little-endian
-NAME.vectors    a side: float32 scale of each object (0: it has none), then its int8s
+N.vectors       a side: float32 scale of each object (0: it has none), then its int8s
 thumbs/ cutouts/ spectra/       see `looks`
 """
 
@@ -98,7 +98,9 @@ def write_sky(folder: str | Path, sky: Sky, watch: Watch | None = None) -> Path:
         (draft / "ids.txt").write_text("\n".join(ids[order].tolist()), encoding="utf-8")
         about: dict[str, Any] = {"format": FORMAT, "title": sky.title, "about": sky.about, "count": len(ids)}
         about |= {"signature": sky.index.signature, "map": flat.method, "columns": table.rows}
-        about["sides"] = [_side(draft, sky.index, name, order) for name in sky.index.sides]
+        about["sides"] = [
+            _side(draft / f"{i}.vectors", sky.index, name, order) for i, name in enumerate(sky.index.sides)
+        ]
         if looks.pictures is not None:
             about["picture"] = looks.pictures.state()
             looks.thumbs.sheets(draft / "thumbs")
@@ -181,7 +183,7 @@ def _numbers(table: _Columns, looks: _Looks) -> None:
             table.add(name, np.asarray(places), "u1", names=names)
 
 
-def _side(folder: Path, index: Index, name: str, order: Integer[np.ndarray, " object"]) -> dict[str, Any]:
+def _side(file: Path, index: Index, name: str, order: Integer[np.ndarray, " object"]) -> dict[str, Any]:
     """Unit vectors as bytes: a cosine of two of them is within 0.01 of the true one, mostly within 0.002."""
     side = index.side(name)
     scale = np.zeros(len(index), dtype="<f4")
@@ -189,9 +191,8 @@ def _side(folder: Path, index: Index, name: str, order: Integer[np.ndarray, " ob
     largest = np.maximum(np.abs(side.units).max(axis=1), 1e-12)
     scale[side.rows] = largest / 127
     whole[side.rows] = np.round(side.units / largest[:, None] * 127)
-    file = f"{name}.vectors"
-    (folder / file).write_bytes(scale[order].tobytes() + whole[order].tobytes())
-    return {"name": name, "file": file, "width": whole.shape[1], "count": len(side), "mean": side.mean.tolist()}
+    file.write_bytes(scale[order].tobytes() + whole[order].tobytes())
+    return {"name": name, "file": file.name, "width": whole.shape[1], "count": len(side), "mean": side.mean.tolist()}
 
 
 # --- looks --------------------------------------------------------------------------------------------------------

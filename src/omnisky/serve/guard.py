@@ -24,6 +24,10 @@ from omnisky.observe.types import Observation
 from omnisky.serve.house import Limits
 
 _LONGEST_ID = 256
+_VALUE_BYTES, _KEY_BYTES = 128, 1024
+"""in memory while JSON is read: of a number or a list, and of a name that may not be known, and then is an error"""
+_HDUS = 1024
+"""extensions of a FITS file: each takes a millisecond to look at"""
 _KINDS = "fiubU"
 _ARROW_TABLES = {"dictionary": 1, "record batch": 0}
 """the field of a message's header that is the record batch: of a dictionary the second, or the header itself"""
@@ -49,6 +53,12 @@ def demand_within(seen: Observation, limits: Limits) -> Observation:
     return seen
 
 
+def demand_json(body: bytes, limits: Limits) -> None:
+    """By its commas, brackets and colons: each stands for an object of Python's. Raises TooMuch."""
+    size = _VALUE_BYTES * (body.count(b",") + body.count(b"[")) + _KEY_BYTES * body.count(b":")
+    demand_bytes("JSON", size, limits)
+
+
 def gunzipped(body: bytes, limits: Limits) -> bytes:
     """Raises TooMuch as soon as it grows beyond the limit, CorruptFile."""
     stream = zlib.decompressobj(wbits=31)
@@ -70,7 +80,9 @@ def demand_fits(body: bytes, limits: Limits) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(BytesIO(body), memmap=False, disable_image_compression=True) as hdus:
-            for hdu in hdus:
+            for i, hdu in enumerate(hdus):
+                if i >= _HDUS:
+                    raise TooMuch("FITS", saw=f"more than {_HDUS} extensions", want="fewer", hint="ask in pieces")
                 size += _unpacked(hdu.header)
                 demand_bytes("FITS", size, limits)
                 if "ZIMAGE" in hdu.header:

@@ -34,10 +34,12 @@ class Limits:
     """of one object: bands × height × width, or points of a spectrum"""
     waiting: int = 256
     """requests that wait for the models"""
+    inside: int = 1024
+    """requests being answered, by models or without"""
     batch: int = 64
     """objects at a time"""
     seconds: float = 120.0
-    """until an answer; a body must have come by then, too"""
+    """until an answer; a body must have come by then, too, and who hardly takes an answer for as long is let go"""
     header_seconds: float = 10.0
     """until the header of a request has come"""
 

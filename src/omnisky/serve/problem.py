@@ -39,6 +39,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, said in {
         400: "not HTTP as we know it",
         401: "no key, or another one",
+        403: "asked by a page of another site",
         408: "the header or the body did not come in time",
         413: "more than the server takes",
         415: "a body of another kind",

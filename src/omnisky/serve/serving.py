@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain, pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from torch import nn
 
 from omnisky.codec.tokens import Codec, Tokens
 from omnisky.embed import Embedder, Embedding, only
-from omnisky.errors import BadValue, MissingModality
+from omnisky.errors import BadValue, MissingModality, ServiceError
 from omnisky.generate import Posterior, Roar, answers, generate, posterior
 from omnisky.generate.answers import keys_of, shown
 from omnisky.model.autoregressive import Autoregressive
@@ -30,6 +31,8 @@ from omnisky.serve.batch import Desk, Rows, Work
 from omnisky.serve.heads import Answers
 from omnisky.serve.house import House
 from omnisky.serve.wire import shape_of
+
+T = TypeVar("T")
 
 
 class Serving:
@@ -71,9 +74,12 @@ class Serving:
         chosen = [only(one, part) for one in seen]
         return _joined(await self._each(("embed", model, part, blocks, precision), chosen, work))
 
-    def _pieces(self, seen: Observation) -> list[Observation]:
+    def _pieces(self, seen: Observation) -> Iterator[Observation]:
+        """As many at a time as the models take, while somebody waits for it."""
         size = self.house.limits.batch
-        return [seen.take(slice(start, start + size)) for start in range(0, len(seen), size)]
+        for start in range(0, len(seen), size):
+            self.desk.go_on()
+            yield seen.take(slice(start, start + size))
 
     # --- search ---
 
@@ -81,11 +87,19 @@ class Serving:
         """The index asked, and one row of matches. `ask.by` must be set: see `side`."""
         index = self.house.index(ask.index)
         if not seen:
-            return index, await asyncio.to_thread(_search, index, ask, None)
+            return index, await self._in_time(_search, index, ask, None)
         maker = self.house.maker(index)
         part = ask.by if isinstance(self.house.model(maker.model), Pairs) else None
         found = await self.embed(maker.model, seen, part, None, maker.precision)
-        return index, await asyncio.to_thread(_search, index, ask, found)
+        return index, await self._in_time(_search, index, ask, found)
+
+    async def _in_time(self, work: Callable[..., T], *words: Any) -> T:
+        """In a thread. Raises ServiceError."""
+        seconds = self.house.limits.seconds
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(work, *words), seconds)
+        except TimeoutError:
+            raise ServiceError(f"no answer within {seconds:g} s", hint="later") from None
 
     # --- generate ---
 
@@ -95,12 +109,17 @@ class Serving:
         if isinstance(model, Autoregressive):
             if ask.keep is None or _given(ask) != ("keep",):
                 raise BadValue(f"{ask.model} continues a sequence", saw=_given(ask), want="keep")
-            return await self.desk.ask(("generate", object()), together, lambda some: _continued(model, some, ask))
+            return await self._alone(together, lambda some: _continued(model, some, ask, self.desk.go_on))
         if isinstance(model, AnyToAny):
             if ask.keep is not None:
                 raise BadValue(f"{ask.model} fills in modalities", saw=_given(ask), want="inputs, steps, draws or none")
-            return await self.desk.ask(("generate", object()), together, lambda some: _filled(model, some, ask))
+            batch = max(1, self.house.limits.batch // (ask.draws or 1))
+            return await self._alone(together, lambda some: _filled(model, some, ask, batch, self.desk.go_on))
         raise BadValue(f"{ask.model} does not generate", saw=type(model).__name__, want="an AstroPT or an AION")
+
+    async def _alone(self, seen: Observation, work: Work) -> Any:
+        """What is drawn by lot is drawn with nobody along."""
+        return await self.desk.ask(("generate", object()), seen, work)
 
     async def posterior(self, ask: PosteriorAsk, seen: Sequence[Observation]) -> list[Posterior]:
         """One for each Observation. Raises BadValue for models that give none, and what `omnisky.posterior` raises."""
@@ -109,12 +128,15 @@ class Serving:
             able = tuple(name for name, one in self.house.models.items() if isinstance(one, AnyToAny))
             saw, hint = type(model).__name__, "" if able else "omnisky serve FOLDER, of an AION"
             raise BadValue(f"{ask.model} has no posteriors", saw=saw, want=able or "an AION", hint=hint)
-        size = self.house.limits.batch
         key = ("posterior", ask.model, ask.name, ask.temperature, *ask.inputs)
 
-        def work(some: Observation) -> Rows:
+        def one(some: Observation) -> Posterior:
             asked = shown(model, some, ask.inputs, keys_of(model, (ask.name,))) if ask.inputs else some
-            return posterior(model, asked, ask.name, temperature=ask.temperature, batch=size)
+            return posterior(model, asked, ask.name, temperature=ask.temperature)
+
+        def work(some: Observation) -> Rows:
+            said = [one(piece) for piece in self._pieces(some)]
+            return replace(said[0], chance=np.concatenate([each.chance for each in said]))
 
         return await self._each(key, seen, work)
 
@@ -173,7 +195,7 @@ def _codec(model: nn.Module, name: str) -> Codec:
     return codec
 
 
-def _continued(model: Autoregressive, seen: Observation, ask: GenerateAsk) -> Observation:
+def _continued(model: Autoregressive, seen: Observation, ask: GenerateAsk, go_on: Callable[..., None]) -> Observation:
     codec, device = _codec(model, ask.target), next(model.parameters()).device
     tokens = codec.encode(seen).to(device)
     total, keep = len(tokens[codec.name]), ask.keep or 0
@@ -181,12 +203,16 @@ def _continued(model: Autoregressive, seen: Observation, ask: GenerateAsk) -> Ob
         raise BadValue("keep", saw=keep, want=f"1 … {total - 1}, of {total} tokens")
     start = Tokens({codec.name: tokens[codec.name].span(0, keep)})
     draw = torch.Generator().manual_seed(ask.seed)
-    told = generate(model, start, codec.name, total - keep, temperature=ask.temperature or 0.0, generator=draw)
+    how: dict[str, Any] = {"temperature": ask.temperature or 0.0, "generator": draw, "watch": go_on}
+    told = generate(model, start, codec.name, total - keep, **how)
     return codec.decode(told.to("cpu"), like=seen)
 
 
-def _filled(model: AnyToAny, seen: Observation, ask: GenerateAsk) -> Observation:
+def _filled(
+    model: AnyToAny, seen: Observation, ask: GenerateAsk, batch: int, go_on: Callable[..., None]
+) -> Observation:
     warmth = Roar.temperature if ask.temperature is None else ask.temperature
     way = Roar(steps=ask.steps or Roar.steps, temperature=warmth)
     draw = torch.Generator().manual_seed(ask.seed)
-    return answers(model, seen, (ask.target,), ask.inputs, way, draws=ask.draws or 1, generator=draw)
+    how: dict[str, Any] = {"draws": ask.draws or 1, "generator": draw, "batch": batch, "heard": go_on}
+    return answers(model, seen, (ask.target,), ask.inputs, way, **how)

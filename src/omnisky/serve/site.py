@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from omnisky.embed import Embedding
+from omnisky.embed import PARQUET, Embedding
+from omnisky.embed.fits import is_fits
 from omnisky.errors import BadValue, CorruptFile, StorageError
 from omnisky.observe.arrow import to_arrow
 from omnisky.observe.loader import Source, of_parts
@@ -25,6 +26,8 @@ from omnisky.storage import atomic
 
 ALADIN = Path("aladin") / "aladin.js"
 """where a site keeps Aladin Lite, if it was given it"""
+_PIXELS, _POINTS = 512, 8192
+"""a side of an image, and of a spectrum, at most, where the page draws an upload"""
 
 
 def write_site(folder: str | Path, skies: Sequence[Sky], watch: Callable[[int, int], None] | None = None) -> Path:
@@ -90,23 +93,41 @@ def copy_site(folder: Path, out: Path) -> Path:
 
 
 def open_index(folder: str | Path, sides: Sequence[str] = ()) -> Index:
-    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed`, sides named as their files.
+    """What a folder holds: an index of `omnisky index`, or catalogues of `omnisky embed` (Parquet, FITS, HATS; one of
+    these may be the folder), sides named as their files.
 
     `sides` (NAME=FILE, of files in the folder or elsewhere) says which, and what to call them. Raises BadValue,
     CorruptFile, and ProvenanceError where the catalogues are of different models.
     """
-    folder = Path(folder)
+    found = catalogues(Path(folder), sides)
+    return Index({name: Embedding.load(file) for name, file in found.items()}) if found else Index.open(folder)
+
+
+def catalogues(folder: Path, sides: Sequence[str] = ()) -> dict[str, Path]:
+    """By side; none where the folder is an index. Raises BadValue for neither, and for two of one name."""
     named = dict(word.partition("=")[::2] for word in sides)
     if not all(named.values()):
         raise BadValue("sides", saw=tuple(sides), want="NAME=FILE …", hint="image=images.parquet")
-    if not named and (folder / "index.json").is_file():
-        return Index.open(folder)
-    found = named or {file.stem: file.name for file in sorted(folder.glob("*.parquet"))}
-    if not found:
+    if named:
+        return {name: Path(file) if Path(file).exists() else folder / file for name, file in named.items()}
+    if (folder / "index.json").is_file():
+        return {}
+    if _is_catalogue(folder):
+        return {"embedding": folder}
+    files = [file for file in sorted(folder.iterdir()) if _is_catalogue(file)] if folder.is_dir() else []
+    found = {file.stem: file for file in files}
+    if not files:
         hint = "omnisky embed MODEL DATA DIR/embeddings.parquet"
         raise BadValue(f"{folder}", saw="no index and no embeddings", want="a folder of either", hint=hint)
-    here = {name: Path(file) if Path(file).exists() else folder / file for name, file in found.items()}
-    return Index({name: Embedding.load(file) for name, file in here.items()})
+    if len(found) < len(files):
+        raise BadValue(f"{folder}", saw=[file.name for file in files], want="NAME=FILE …, those to show")
+    return found
+
+
+def _is_catalogue(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "hats.properties").is_file()
+    return path.is_file() and (path.suffix in PARQUET or is_fits(path))
 
 
 class _Files(SimpleHTTPRequestHandler):
@@ -154,7 +175,7 @@ def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, 
     async def look(request: Any) -> Response:
         limits = request.app.state.serving.house.limits
         found = (await run_in_threadpool(observation, await request.body(), limits)).take([0])
-        drawn = {name: part for name, part in found.parts.items() if isinstance(part, Image | Spectrum)}
+        drawn = {name: _coarser(part) for name, part in found.parts.items() if isinstance(part, Image | Spectrum)}
         told = await run_in_threadpool(json_of, Observation(found.object_id, found.ra, found.dec, drawn))
         return JSONResponse(told[0])
 
@@ -162,6 +183,18 @@ def mount(app: Any, site: str | Path, seen: Mapping[str, Source] | None = None, 
     app.router.routes.append(Route(f"{beside}/objects/{{sky}}/{{object_id:path}}", measured))
     app.router.routes.append(Route(f"{beside}/look", look, methods=["POST"]))
     app.mount(path, StaticFiles(directory=site, html=True), name="explorer")
+
+
+def _coarser(part: Image | Spectrum) -> Image | Spectrum:
+    """No finer than a page shows it: of what is larger every second pixel, or third, …"""
+    if isinstance(part, Spectrum):
+        step = -(-part.flux.shape[-1] // _POINTS)
+        return Spectrum(flux=part.flux[:, ::step], wavelength_aa=part.wavelength_aa[:, ::step], unit=part.unit)
+    step = -(-max(part.flux.shape[-2:]) // _PIXELS)
+    flux, scale = part.flux[..., ::step, ::step], part.pixel_scale_arcsec * step
+    if part.unit != "display":
+        flux = flux * flux.dtype.type(step**2)  # of all the pixels that it stands for
+    return Image(flux=flux, bands=part.bands, unit=part.unit, pixel_scale_arcsec=scale)
 
 
 class _Measured:

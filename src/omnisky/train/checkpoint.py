@@ -67,8 +67,8 @@ def _save_together(learner: Learner, draft: Path) -> None:
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.api import CheckpointException
 
-    # A file of slices has no slices of a single number.
-    tensors = {name: t.reshape(1) if t.ndim == 0 else t for name, t in _tensors(learner).items()}
+    # A file of slices has no slices of a single number, nor of convolutions in channels last.
+    tensors = {name: t.contiguous() if t.ndim else t.reshape(1) for name, t in _tensors(learner).items()}
     writer = checkpoint.HuggingFaceStorageWriter(str(draft / "ranks"), save_distributed=True)
     try:
         checkpoint.save(tensors, storage_writer=writer)
@@ -97,11 +97,10 @@ def _log(learner: Learner, file: Path) -> None:
 
 def resume(learner: Learner, folder: Path) -> None:
     """Go on from `last/`, if there is one, and cut the metrics back to it. Raises ResumeMismatch, CorruptFile."""
-    asked = json.dumps(identity(learner.run), sort_keys=True, indent=1)
     if learner.place.rank == 0:
-        _tidy(folder, asked)
+        _tidy(folder, _told(learner.run))
     learner.place.all(None)  # nobody looks before things are right
-    _demand_same(folder, asked)
+    demand_same(learner.run, folder)
     if not (folder / "last").is_dir():
         return
     try:
@@ -216,12 +215,17 @@ def identity(run: Run) -> dict:
     }
 
 
-def _demand_same(folder: Path, asked: str) -> None:
+def _told(run: Run) -> str:
+    return json.dumps(identity(run), sort_keys=True, indent=1)
+
+
+def demand_same(run: Run, folder: Path) -> None:
+    """Raises ResumeMismatch where the folder holds another run, CorruptFile where it does not say which."""
     try:
         before = json.loads((folder / "run.json").read_text())
     except (OSError, ValueError) as error:
         raise CorruptFile(f"{folder}/run.json: {error}", hint="start in a new folder") from error
-    now = json.loads(asked)
+    now = json.loads(_told(run))
     other = [name for name in now if now[name] != before.get(name)]
     if other:
         raise ResumeMismatch(

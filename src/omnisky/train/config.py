@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Protocol, get_type_hints, runtime_checkable
 
@@ -69,29 +69,57 @@ class Run:
                 raise BadValue(name, saw=getattr(self, name), want="1 or more")
         if self.batch % self.accumulate:
             raise BadValue("accumulate", saw=f"{self.batch} / {self.accumulate}", want="a whole number of objects each")
-        if self.forgive < 0:
-            raise BadValue("forgive", saw=self.forgive, want="0 or more")
+        for name in ("forgive", "seed", "workers"):
+            if getattr(self, name) < 0:
+                raise BadValue(name, saw=getattr(self, name), want="0 or more")
+        for name in ("held_out", "mean_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadValue(name, saw=getattr(self, name), want="0 … 1, less than 1")
 
 
 def edit(run: Any, changes: Iterable[str]) -> Any:
-    """The run with fields changed: `key=value`, dots reach inside. Raises UnknownKey (with the nearest), BadValue."""
+    """The run with fields changed, all at once, the last of a name counts: `key=value`, dots reach inside.
+
+    Raises UnknownKey (with the nearest), BadValue.
+    """
+    asked = []
     for change in changes:
         key, found, text = change.partition("=")
         if not found:
             raise BadValue(saw=change, want="key=value", hint=f"{key}=…")
-        run = _edit(run, key.split("."), text, key)
-    return run
+        if key not in (known := tuple(_keys(run))):
+            room = key.rpartition(".")[0]
+            want = [one for one in known if one.rpartition(".")[0] == room] or [f.name for f in fields(run)]
+            raise UnknownKey(saw=key, want=want, hint=_nearest(key, known))
+        asked.append((key.split("."), text, key))
+    return _edit(run, asked) if asked else run
 
 
-def _edit(node: Any, path: list[str], text: str, whole: str) -> Any:
-    names = [f.name for f in fields(node)] if is_dataclass(node) else []
-    if path[0] not in names:
-        near = difflib.get_close_matches(path[0], names, 1)
-        hint = whole.replace(path[0], near[0]) if near else "one of those"
-        raise UnknownKey(whole, saw=path[0], want=tuple(names) or "no further dots", hint=hint)
-    old = getattr(node, path[0])
-    new = _edit(old, path[1:], text, whole) if len(path) > 1 else _parse(text, _kind(node, path[0], old), whole)
-    return replace(node, **{path[0]: new})
+def _keys(node: Any, before: str = "") -> Iterator[str]:
+    """Of all fields, also of those inside others: with dots."""
+    for one in fields(node):
+        yield before + one.name
+        if is_dataclass(inside := getattr(node, one.name)):
+            yield from _keys(inside, f"{before}{one.name}.")
+
+
+def _nearest(key: str, known: tuple[str, ...]) -> str:
+    """The same key further in, or else one that is spelt alike."""
+    further = [one for one in known if one.endswith(f".{key}")]
+    return (further or difflib.get_close_matches(key, known, 1) or ["one of those"])[0]
+
+
+def _edit(node: Any, changes: list[tuple[list[str], str, str]]) -> Any:
+    """All of one node together: a width and the heads that divide it are no error in either order."""
+    new: dict[str, Any] = {}
+    inside: dict[str, list[tuple[list[str], str, str]]] = {}
+    for (name, *deeper), text, whole in changes:
+        if deeper:
+            inside.setdefault(name, []).append((deeper, text, whole))
+        else:
+            new[name] = _parse(text, _kind(node, name, getattr(node, name)), whole)
+    new |= {name: _edit(getattr(node, name), those) for name, those in inside.items()}
+    return replace(node, **new)
 
 
 def _kind(node: Any, name: str, old: Any) -> type:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from omnisky.errors import BadValue
@@ -33,6 +35,13 @@ class AdamW:
     clip: float = 1.0
     """largest norm of the gradient; 0 means no limit"""
 
+    def __post_init__(self) -> None:
+        for name in ("peak", "warmup", "floor", "eps", "weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadValue(f"optim.{name}", saw=getattr(self, name), want="0 or more, and finite")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise BadValue("optim.betas", saw=self.betas, want="0 … 1, less than 1")
+
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step (counted from 0) of a run of `steps`."""
         until = self.decay_until or steps
@@ -55,11 +64,16 @@ class AdamW:
         return float(_clip(model, self.clip))
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
-        """Two groups, in the order of the model's parameters: decayed and not."""
+        """Groups in the order of the model's parameters: decayed, single numbers, and other vectors.
+
+        A single number is not cut up with the rest, and a fused step takes tensors of one kind.
+        """
         learning = [p for p in model.parameters() if p.requires_grad]
+        decays = {2: self.weight_decay, 0: 0.0, 1: 0.0}
         groups = [
-            {"params": [p for p in learning if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+            {"params": those, "weight_decay": decay}
+            for rank, decay in decays.items()
+            if (those := [p for p in learning if min(p.ndim, 2) == rank])
         ]
         return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
 
@@ -130,9 +144,21 @@ class LayerwiseAdamW(AdamW):
         return torch.optim.AdamW(listed, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
 
 
-def _clip(model: nn.Module, most: float) -> torch.Tensor:
-    norm = nn.utils.clip_grad_norm_(model.parameters(), most or math.inf)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+def _clip(model: nn.Module, most: float) -> Tensor:
+    """To this norm of all gradients together; returns it as it was."""
+    learnt = {name: p for name, p in model.named_parameters() if p.grad is not None}
+    norms = [nn.utils.get_total_norm([p.grad for p in kind]) for kind in _kinds(learnt)]
+    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    total = reduce(torch.hypot, whole, torch.zeros(()))
+    for kind in _kinds(learnt):
+        nn.utils.clip_grads_with_norm_(kind, most or math.inf, total)
+    return total
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> list[list[Tensor]]:
+    """Those in pieces (FSDP2), and those that are whole on every rank: torch adds up either, but not both at once."""
+    kinds = ([t for t in tensors.values() if isinstance(t, DTensor) is cut] for cut in (True, False))
+    return [kind for kind in kinds if kind]
 
 
 def cosine(start: float, end: float, step: int, steps: int) -> float:
@@ -159,4 +185,5 @@ class MeanWeights:
         """The first steps weigh more, so that the random start is soon forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
         now = dict(model.named_parameters())
-        torch._foreach_lerp_(list(self.mean.values()), [now[name].detach() for name in self.mean], 1 - decay)
+        for means, weights in zip(_kinds(self.mean), _kinds({n: now[n].detach() for n in self.mean}), strict=True):
+            torch._foreach_lerp_(means, weights, 1 - decay)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from omnisky.errors import BadValue
 from omnisky.model.transformer import Block
 from omnisky.train.config import ModelConfig
 from omnisky.train.devices import Place
@@ -27,13 +26,16 @@ def outline(config: ModelConfig) -> nn.Module:
 
 
 def cut_up(model: nn.Module, place: Place) -> nn.Module:
-    """The same model, each rank with its rows of every parameter. Raises BadValue for one that has no rows."""
-    if single := [name for name, p in model.named_parameters() if p.ndim == 0]:
-        raise BadValue("shard", saw=single[0], want="parameters with rows", hint="shard=false: it fits a device")
+    """The same model, each rank with its rows of every parameter.
+
+    A single number (AstroCLIP's scale) has no rows: every rank holds it, and `Place.average` joins its gradients.
+    """
+    model = model.to(memory_format=torch.contiguous_format)  # convolutions have rows then
+    single = {p for p in model.parameters() if p.ndim == 0}
     mesh = place.mesh()
     for module in [m for m in model.modules() if isinstance(m, Block)]:
         fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh, ignored_params=single)
     for name in WORK:
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)

@@ -7,7 +7,6 @@ may have seen pictures.
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -83,8 +82,8 @@ def few_labels(given: Inputs) -> Result:
             right.setdefault(name, []).append(said == task.label[task.test])
         with given.count(f"supervised CNN, {len(rows)} labels") as watch:
             seen_steps = (lambda now, bar=watch: bar(now.step, now.steps)) if callable(watch) else None
-            say = cnn_in(given.work / f"cnn-{STEPS}-{_digest(seen.object_id[rows])}", STEPS, watch=seen_steps)
-            chance = say(replace(task, learn=rows))
+            told = replace(task, learn=rows)
+            chance = cnn_in(given.work / f"cnn-{STEPS}-{told.key}", STEPS, watch=seen_steps)(told)
         right.setdefault("supervised CNN", []).append(chance.argmax(1) == task.label[task.test])
     sizes = np.array([len(labelled_share(learn, share)) for share in SHARES])
     return _of_curves(sizes, {name: np.stack(each, axis=1) for name, each in right.items()}, len(seen))
@@ -122,11 +121,6 @@ def labels_saved(sizes: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> flo
     needed = np.exp(np.interp(ours, climb, np.log(sizes)))
     inside = ours >= climb[0]
     return float(np.median((needed / sizes)[inside])) if inside.any() else float("nan")
-
-
-def _digest(ids: np.ndarray) -> str:
-    """A run goes on only on the galaxies it began with."""
-    return blake2b("/".join(ids.tolist()).encode(), digest_size=6).hexdigest()
 
 
 def _trees(labels: int) -> HistGradientBoostingClassifier:

@@ -4,7 +4,8 @@ Columns are called what the surveys (and AION-1's modalities) call them. Fluxes 
 survey's depth over the object's area, and are not corrected for the Milky Way; shapes and redshifts are the true ones.
 
 WISE is not made of the templates, which end at 1.15 µm: the stars' light goes on from there as that of near-infrared
-templates, and dust adds at 12 and 23 µm what the star formation rate asks for (Cluver et al. 2017, ApJ 850, 68).
+templates, dimmed by less dust the redder it is, and warm dust adds at 12 and 23 µm what the star formation rate asks
+for (Cluver et al. 2017, ApJ 850, 68).
 Like all fluxes of the Tractor they are AB nanomaggies, though WISE's own catalogues are in Vega magnitudes.
 """
 
@@ -21,8 +22,9 @@ from omnisky.observe.mock.chances import Use, generator
 from omnisky.observe.mock.images import in_view, psf_steps, sky_sigma
 from omnisky.observe.mock.light import Light, fluxes
 from omnisky.observe.mock.photometry import magnitude
+from omnisky.observe.mock.population import BULGE_DUST, YOUNG_DUST
 from omnisky.observe.mock.surroundings import Sources
-from omnisky.observe.mock.templates import CM_PER_MPC, SOLAR_ERG_S
+from omnisky.observe.mock.templates import CM_PER_MPC, SOLAR_ERG_S, attenuation
 from omnisky.observe.mock.truth import Truth
 from omnisky.observe.types import Neighbours, Scalars, SegmentationMap
 
@@ -99,40 +101,45 @@ def _wise_noise(seen: Truth, seed: int) -> Float[np.ndarray, "object 4"]:
 
 
 def wise(seen: Truth, light: Sequence[Light]) -> Float[np.ndarray, "object 4"]:
-    """W1 … W4 in nanomaggies (AB): from the light at 1 µm at rest, redwards; see the top of this file."""
+    """W1 … W4 in nanomaggies (AB): from the light at 1.1 µm at rest, redwards; see the top of this file."""
     far = 1 + seen.redshift
-    start = np.array([_one_micron(one, z) for one, z in zip(light, seen.redshift.tolist(), strict=True)])
-    rest, warm = np.log(_WISE_UM / far[:, None]), np.clip((np.nan_to_num(seen.log_ssfr) + 11.5) / 2, 0, 1)
-    old, young = (10 ** np.interp(rest, np.log(_SHAPE_UM), np.log10(shape)) for shape in (_OLD, _YOUNG))
+    rest, warm = _WISE_UM / far[:, None], np.clip((np.nan_to_num(seen.log_ssfr) + 11.5) / 2, 0, 1)
+    old, young = (10 ** np.interp(np.log(rest), np.log(_SHAPE_UM), np.log10(shape)) for shape in (_OLD, _YOUNG))
+    start = np.array([_last_light(one, z) for one, z in zip(light, seen.redshift.tolist(), strict=True)])
+    clearer = attenuation(np.array([_JOIN_UM * 1e4])) - attenuation(rest * 1e4)  # of A(V)
+    screens = np.nan_to_num(seen.dust_av_mag)[:, None] * np.array([BULGE_DUST, 1.0, YOUNG_DUST])
+    stars = np.einsum("op,opw->ow", start, 10 ** (0.4 * screens[:, :, None] * clearer[:, None]))
     sfr = 10 ** np.nan_to_num(seen.log_mass + seen.log_ssfr)
     power = np.stack([0 * sfr, 0 * sfr, *(_dust_power(sfr, slope, shift) for slope, shift in _CLUVER)], axis=1)
     away = 10 ** (-0.4 * np.where(seen.is_star, 0.0, cosmos.distance_modulus(seen.redshift)))
     warm_dust = power * _AT_TEN_PC * away[:, None] / (2.99792458e14 / _WISE_UM) / _NANOMAGGY
-    galaxy = start[:, None] * (old + warm[:, None] * (young - old)) + warm_dust
+    galaxy = stars * (old + warm[:, None] * (young - old)) + warm_dust
     kelvin = np.nan_to_num(seen.teff_k, nan=5000.0)[:, None]
-    star = start[:, None] * _planck(_WISE_UM, kelvin) / _planck(np.array([1.0]), kelvin)
+    star = start.sum(axis=1)[:, None] * _planck(_WISE_UM, kelvin) / _planck(np.array([_JOIN_UM]), kelvin)
     return np.where(seen.is_star[:, None], star, galaxy) * 10 ** (-0.4 * _WISE_EXTINCTION * seen.ebv_mag[:, None])
 
 
 _WISE_UM = np.array([3.3526, 4.6028, 11.5608, 22.0883])
-# f_ν of a galaxy's stars over that at 1 µm. To 2.2 µm: CWW_E_ext and CWW_Scd_ext of GalSim (Coleman, Wu & Weedman
-# 1980); to W1: a black body of 4,000 K; beyond: no colour in Vega magnitudes (AB − Vega: Jarrett et al. 2011, ApJ 735,
+# f_ν of a galaxy's stars over that at 1.1 µm. To 2.2 µm: CWW_E_ext and CWW_Scd_ext of GalSim (Coleman, Wu & Weedman
+# 1980), which are models without dust beyond 1 µm; at 1 µm itself, where they are joined to what was observed, they
+# jump. To W1: a black body of 4,000 K; beyond: no colour in Vega magnitudes (AB − Vega: Jarrett et al. 2011, ApJ 735,
 # 112).
-_SHAPE_UM = np.array([1.0, 1.25, 1.6, 2.2, *_WISE_UM])
+_JOIN_UM = 1.1
+_SHAPE_UM = np.array([_JOIN_UM, 1.25, 1.6, 2.2, *_WISE_UM])
 _COLD = 0.607 * 10 ** (-0.4 * (np.array([2.699, 3.339, 5.174, 6.620]) - 2.699))
-_OLD = np.array([1.0, 1.077, 1.299, 1.076, *(1.076 * _COLD)])
-_YOUNG = np.array([1.0, 1.078, 1.228, 0.982, *(0.982 * _COLD)])
+_OLD = np.array([1.0, 1.063, 1.282, 1.062, *(1.062 * _COLD)])
+_YOUNG = np.array([1.0, 1.039, 1.183, 0.946, *(0.946 * _COLD)])
 _AT_TEN_PC = SOLAR_ERG_S / (4 * np.pi * (CM_PER_MPC * 1e-5) ** 2)  # erg s⁻¹ cm⁻² of 1 L☉ at 10 pc
 _NANOMAGGY = 3.631e-29  # erg s⁻¹ cm⁻² Hz⁻¹
 _CLUVER = ((0.889, 7.76), (0.915, 8.01))  # log SFR = slope × log ν L_ν − shift, L☉, at 12 and 23 µm
 
 
-def _one_micron(light: Light, redshift: float) -> float:
-    """Nanomaggies at 1 µm at rest, as they arrive."""
+def _last_light(light: Light, redshift: float) -> Float[np.ndarray, " 3"]:
+    """Nanomaggies at 1.1 µm at rest, as they arrive, of bulge, disc and young stars."""
     wave, flux = light.coarse
-    near = np.abs(np.log(wave / 1e4 / (1 + redshift))) < 0.02
-    per_hertz = flux.sum(axis=0)[near] * 1e-17 * wave[near] ** 2 / 2.99792458e18
-    return float(per_hertz.mean() / _NANOMAGGY)
+    near = np.abs(np.log(wave / 1e4 / (1 + redshift) / _JOIN_UM)) < 0.02
+    per_hertz = flux[:, near] * 1e-17 * wave[near] ** 2 / 2.99792458e18
+    return per_hertz.mean(axis=1) / _NANOMAGGY
 
 
 def _dust_power(sfr: np.ndarray, slope: float, shift: float) -> Float[np.ndarray, " object"]:

@@ -50,18 +50,24 @@ export async function compare() {
   }
 }
 
+// Others are meant: what was asked for changes, and so does the link.
+function learn() {
+  remember();
+  compare();
+}
+
 // Several examples: more like these, less like those.
 function examples() {
   const place = $("#examples");
-  place.hidden = state.plus.length + state.minus.length < 2;
+  place.hidden = state.plus.length + state.minus.length + (state.landed ? 1 : 0) < 2;
   const chip = (row, list, sign) => {
     const button = document.createElement("button");
     button.className = "chip";
     button.textContent = `${sign} ${now.sky.names[row]} ✕`;
-    button.onclick = () => { state[list] = state[list].filter((one) => one !== row); if (!state.plus.length) forget(); else compare(); };
+    button.onclick = () => { state[list] = state[list].filter((one) => one !== row); if (!state.plus.length && !state.landed) forget(); else learn(); };
     return button;
   };
-  place.replaceChildren("like ", ...state.plus.map((row) => chip(row, "plus", "+")), ...state.minus.map((row) => chip(row, "minus", "−")));
+  place.replaceChildren(state.landed ? "like the upload " : "like ", ...state.plus.map((row) => chip(row, "plus", "+")), ...state.minus.map((row) => chip(row, "minus", "−")));
 }
 
 export function wall() {
@@ -77,6 +83,7 @@ export function wall() {
   $("#many").textContent = summary(many);
   $("#wall").replaceChildren(...now.alike.map((row) => tile(row, across)));
   $("#moreAlike").hidden = now.alike.length >= Math.min(many, 96);
+  $("#listAlike").hidden = !now.alike.length;
   now.map.mark({ rings: now.alike });
   now.allSky.mark(state.query, now.alike, now.similarity);
 }
@@ -119,7 +126,7 @@ function tile(row, across) {
   for (const [sign, list, words] of [["+", "plus", "More like this too"], ["−", "minus", "Less like this"]]) {
     const teach = more.appendChild(document.createElement("button"));
     Object.assign(teach, { textContent: sign, title: words, ariaLabel: `${words}: ${now.sky.names[row]}` });
-    teach.onclick = () => { if (!state[list].includes(row)) state[list] = [...state[list], row]; compare(); };
+    teach.onclick = () => { if (!state[list].includes(row)) state[list] = [...state[list], row]; learn(); };
   }
   return box;
 }

@@ -2,7 +2,7 @@
 
 import { compare } from "./alike.js";
 import { sexagesimal } from "./coordinates.js";
-import { said, spoken } from "./data.js";
+import { said, spoken, unitText } from "./data.js";
 import { $, keep, now, remember, SIMILARITY, state, stored } from "./page.js";
 import { repaint } from "./paint.js";
 import { pictureBox, planes, thumb } from "./picture.js";
@@ -79,7 +79,7 @@ function facts(row) {
     const value = said(column.values[row], column);
     line.innerHTML = "<dt></dt><dd></dd>";
     line.firstChild.textContent = spoken(column.name);
-    line.lastChild.textContent = value + (column.unit && value !== "–" ? ` ${column.unit}` : "");
+    line.lastChild.textContent = value + (column.unit && value !== "–" ? ` ${unitText(column.unit)}` : "");
     return line;
   });
   const list = $("#facts");

@@ -93,7 +93,16 @@ export function said(value, column) {
   if (column?.names) return column.names[value] ?? "–";
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  return size !== 0 && (size < 0.001 || size >= 1e6) ? value.toExponential(2) : String(+value.toPrecision(size < 1 ? 3 : 5));
+  const text = size !== 0 && (size < 0.001 || size >= 1e6) ? value.toExponential(2) : String(+value.toPrecision(size < 1 ? 3 : 5));
+  return text.replaceAll("-", "−");
+}
+
+// A unit as astropy writes it, as one reads it: erg / (s cm2 AA) → erg s⁻¹ cm⁻² Å⁻¹.
+export function unitText(unit) {
+  const raised = (_, power) => power.replaceAll("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
+  const under = (_, words) => ` ${words.trim().split(/\s+/).map((word) => (/\d$/.test(word) ? word.replace(/(\d+)$/, "-$1") : `${word}-1`)).join(" ")}`;
+  const flat = unit.replace(/\bsol(Mass|Lum|Rad)/g, (_, what) => `${what[0]}☉`).replace(/\bAA/g, "Å").replace(/ ?\/ ?\(([^()]+)\)/, under);
+  return flat.replace(/^1e([+-]?\d+)/, (_, power) => `10${raised(_, power)}`).replace(/(?<=[a-zÅ☉])\^?(-?\d+)(?![\d.])/gi, raised);
 }
 
 export const spoken = (name) => name.replaceAll("_", " ");

@@ -1,7 +1,7 @@
 // What is kept: numbers between two ends, each over its histogram, and a cone on the sky.
 
 import { apart, readPosition } from "./coordinates.js";
-import { said, spoken } from "./data.js";
+import { said, spoken, unitText } from "./data.js";
 import { coloured, ramp, CLASSES, UNKNOWN, theme } from "./colours.js";
 
 const BINS = 44;
@@ -63,7 +63,7 @@ export class Filters {
     const box = document.createElement("div");
     box.className = "range";
     box.innerHTML = `<div><span class="label"></span><output></output></div><canvas></canvas><div class="two"><input type="range"><input type="range"></div>`;
-    const unit = column.unit ? ` / ${column.unit}` : "";
+    const unit = column.unit ? ` / ${unitText(column.unit)}` : "";
     box.querySelector(".label").textContent = spoken(column.name) + unit;
     const [low, high] = box.querySelectorAll("input");
     low.setAttribute("aria-label", `Least ${column.name}`);
@@ -127,6 +127,7 @@ export class Filters {
     document.querySelector("#clear").hidden = !some;
     this.kept = some ? this.rows() : null;
     const many = this.kept ? this.kept.reduce((sum, one) => sum + one, 0) : this.sky.count;
+    document.querySelector("#listKept").hidden = !some || !many;
     const cone = this.cone ? ` within ${this.cone.radius}° of ${this.cone.ra.toFixed(2)} ${this.cone.dec.toFixed(2)}` : "";
     document.querySelector("#kept").textContent = some ? `${many.toLocaleString("en")} of ${this.sky.count.toLocaleString("en")} kept${cone}` : "";
     this.changed(this.kept);
@@ -162,7 +163,7 @@ export function legend(element, column) {
   const canvas = element.appendChild(document.createElement("canvas"));
   const ends = element.appendChild(document.createElement("div"));
   ends.className = "ends";
-  for (const text of [said(column.low), column.unit ?? "", said(column.high)]) ends.appendChild(document.createElement("span")).textContent = text;
+  for (const text of [said(column.low), unitText(column.unit ?? ""), said(column.high)]) ends.appendChild(document.createElement("span")).textContent = text;
   const colours = ramp();
   bars(canvas, histogram(column), (i) => colours[Math.round((i / (BINS - 1)) * 254)]);
   const strip = element.insertBefore(document.createElement("div"), ends);

@@ -10,7 +10,8 @@ import { look, upload } from "./upload.js";
 
 export function select(rows) {
   state.selected = rows;
-  now.table.show(rows);
+  const similarity = now.similarity && [{ name: "similarity", type: "f4", values: now.similarity }];
+  now.table.show(rows, similarity ?? []);
   now.map.mark({ selected: rows });
   mode(false);
 }
@@ -41,12 +42,15 @@ const KEYS = {
   Escape: () => (state.selected.length ? select([]) : state.lasso ? mode(false) : forget()),
   l: () => mode(true), m: () => mode(false), t: lighter, 0: () => now.map.whole(),
   "+": () => now.map.nearer(0.6), "=": () => now.map.nearer(0.6), "-": () => now.map.nearer(1 / 0.6),
-  g: () => $("#pictures").click(),
+  g: () => $("#pictures").click(), u: () => now.server && $("#upload input").click(),
   s: () => { $("#colour").value = SIMILARITY; $("#colour").onchange(); },
 };
 
+// Keys that the field that has the focus wants for itself.
+const typing = ({ target, key }) => target.matches("select, textarea, input:not([type=range], [type=file])") || (target.type === "range" && /^(Arrow|Page|Home|End)/.test(key));
+
 function keyed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || $("#keys").open || !now.filters) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event) || $("#keys").open || !now.filters) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const onMap = document.activeElement === $("#map");
   const way = ways()[+key - 1];
@@ -125,6 +129,8 @@ export function hands() {
   $("#least").oninput = (event) => { state.least = +event.target.value; wall(); remember(); };
   $("#aladin").onclick = aladin;
   $("#moreAlike").onclick = () => { state.wall += 24; wall(); };
+  $("#listAlike").onclick = () => select(now.alike);
+  $("#listKept").onclick = () => select([...state.kept.keys()].filter((row) => state.kept[row]));
   $("#copy").onclick = async () => {
     await new Promise((done) => setTimeout(done, 200));
     try { await navigator.clipboard.writeText(location.href); toast("The link is copied."); } catch { toast(location.href); }

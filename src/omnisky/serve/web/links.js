@@ -1,4 +1,4 @@
-// What is looked at, in the address: #sky=…&o=…&way=image~spectrum&c=…&f=redshift:0.1:0.3&cone=150,2,5&v=0.1,0.2,0.4
+// What is looked at, in the address: #sky=…&o=…&like=…&unlike=…&way=image~spectrum&c=…&f=redshift:0.1:0.3&cone=150,2,5&v=0.1,0.2,0.4
 
 export function read() {
   const words = new URLSearchParams(location.hash.slice(1));
@@ -13,16 +13,18 @@ export function read() {
   }
   const cone = numbers("cone", 3);
   return {
-    sky: words.get("sky"), object: words.get("o"), way: words.get("way"), colour: words.get("c"), least: words.get("min"),
+    sky: words.get("sky"), object: words.get("o"), like: words.getAll("like"), unlike: words.getAll("unlike"), way: words.get("way"), colour: words.get("c"), least: words.get("min"),
     between, cone: cone && { ra: cone[0], dec: cone[1], radius: cone[2] }, view: numbers("v", 3),
   };
 }
 
-export function write({ sky, object, way, colour, least, between, cone, view }) {
+export function write({ sky, object, like, unlike, way, colour, least, between, cone, view }) {
   const words = new URLSearchParams();
   const put = (name, value) => value !== null && value !== undefined && value !== "" && words.append(name, value);
   put("sky", sky);
   put("o", object);
+  for (const one of like) put("like", one);
+  for (const one of unlike) put("unlike", one);
   put("way", way);
   put("c", colour);
   put("min", least);

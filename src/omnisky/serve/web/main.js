@@ -1,12 +1,12 @@
 // The explorer: a sky is opened, drawn, and then all the rest.
 
-import { wall } from "./alike.js";
+import { compare, wall } from "./alike.js";
 import { forget, hover, pick, tip } from "./card.js";
 import { beside, openSky, skies } from "./data.js";
 import { Filters } from "./filters.js";
 import { aladin, hands, select } from "./hands.js";
 import { SkyMap } from "./map.js";
-import { $, now, remember, say, state, stored, toast, ways } from "./page.js";
+import { $, now, remember, say, SIMILARITY, state, stored, toast, ways } from "./page.js";
 import { colourMenu, paint, repaint } from "./paint.js";
 import { madeViews } from "./made.js";
 import { findServer } from "./server.js";
@@ -55,7 +55,7 @@ async function show(wanted) {
   Object.assign(state, { query: null, landed: null, plus: [], minus: [], kept: null, selected: [], wall: 12, least: -1 });
   [now.similarity, now.alike] = [null, []];
   state.way = ways()[0];
-  state.colour = now.sky.columns.has(wanted.colour) ? wanted.colour : (now.sky.redshift ?? now.sky.properties[0])?.name ?? null;
+  state.colour = now.sky.columns.has(wanted.colour) || wanted.colour === SIMILARITY ? wanted.colour : (now.sky.redshift ?? now.sky.properties[0])?.name ?? SIMILARITY;
   colourMenu();
   await paint();
   say("");
@@ -76,6 +76,7 @@ async function show(wanted) {
       if (ways().includes(wanted.way)) state.way = wanted.way;
       if (wanted.least !== null) state.least = Math.min(1, Math.max(-1, +wanted.least || -1));
       await pick(row, !wanted.view);
+      await taught(wanted);
     }
   }
   await now.map.quicken();
@@ -88,11 +89,20 @@ async function show(wanted) {
   if (now.server && state.query !== null) madeViews($("#made"), now.server, now.sky, state.query);
 }
 
+// The examples of a link, beside its object.
+async function taught({ like, unlike }) {
+  const [more, less] = await Promise.all([like, unlike].map((ids) => Promise.all(ids.map((id) => now.sky.rowOf(id)))));
+  if (!more.length && !less.length) return;
+  const known = (rows) => rows.filter((row) => row !== null);
+  Object.assign(state, { plus: [...state.plus, ...known(more)], minus: known(less) });
+  await compare();
+  remember();
+}
+
+// By a person: what the page itself writes there tells nobody.
 addEventListener("hashchange", async () => {
   const wanted = links.read();
-  if (wanted.sky && wanted.sky !== now.sky.name) { say("Loading …"); await start(); } else if (wanted.object && wanted.object !== now.sky.names?.[state.query]) {
-    show(wanted);
-  }
+  if (!now.sky || (wanted.sky && wanted.sky !== now.sky.name)) { say("Loading …"); await start(); } else await show(wanted);
 });
 
 addEventListener("unhandledrejection", ({ reason }) => toast(`Something went wrong: ${reason?.message ?? reason}`));

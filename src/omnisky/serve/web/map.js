@@ -105,7 +105,13 @@ export class SkyMap {
     this.later();
   }
 
-  async put(points) {
+  // One after the other: regl-scatterplot refuses to draw while it draws.
+  put(points) {
+    this.drawing = (this.drawing ?? Promise.resolve()).then(() => this.gone || this.drawn(points));
+    return this.drawing;
+  }
+
+  async drawn(points) {
     const { palette, places, bright } = this.shown;
     points.set({ pointColor: palette, pointColorActive: palette, pointColorHover: palette, opacity: [0.06, this.opacity()] });
     const index = this.index ? { spatialIndex: this.index } : {};

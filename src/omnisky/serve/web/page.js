@@ -47,9 +47,10 @@ export function remember() {
     const { at, distance } = now.map.camera;
     const moved = Math.abs(distance - now.map.far) > 1e-3 || Math.hypot(...at) > 1e-3;
     const object = state.query === null ? null : now.sky.names?.[state.query];
+    const named = (rows) => (object ? rows.filter((row) => row !== state.query).map((row) => now.sky.names[row]) : []);
     const listed = $("#skies").options.length > 1;
     links.write({
-      sky: listed ? now.sky.name : null, object, way: object && ways().length > 1 ? state.way : null, colour: state.colour === SIMILARITY ? null : state.colour,
+      sky: listed ? now.sky.name : null, object, like: named(state.plus), unlike: named(state.minus), way: object && ways().length > 1 ? state.way : null, colour: state.colour,
       least: state.least > -1 && object ? state.least : null, between: now.filters.between, cone: now.filters.cone, view: moved ? [...at, distance] : null,
     });
   }, 150);

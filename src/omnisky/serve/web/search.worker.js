@@ -15,11 +15,15 @@ async function side({ url, count, width }) {
   return sides.get(url);
 }
 
-// The unit vector asked for: the mean of some objects less that of others, or one given.
+// The unit vector asked for: the mean of some objects, and of one given, less that of others.
 async function asked({ by, plus, minus, vector }) {
   const sum = new Float32Array(by.width);
-  if (vector) sum.set(vector);
-  else {
+  const many = plus.length + (vector ? 1 : 0);
+  if (vector) {
+    const length = Math.hypot(...vector) || 1;
+    sum.set(vector.map((value) => value / length / many));
+  }
+  if (plus.length || minus.length) {
     const { scale, vectors, width } = await side(by);
     const add = (rows, share) => {
       for (const row of rows) {
@@ -27,7 +31,7 @@ async function asked({ by, plus, minus, vector }) {
         for (let i = 0; i < width; i++) sum[i] += share * scale[row] * vectors[row * width + i];
       }
     };
-    add(plus, 1 / plus.length);
+    add(plus, 1 / many);
     if (minus.length) add(minus, -1 / minus.length);
   }
   const norm = Math.hypot(...sum) || 1;

@@ -38,7 +38,7 @@ class Server {
             const words = { model, precision, ...(sky.about.sides.length > 1 ? { part: side.name } : {}) };
             const told = await this.ask("embed", words, body);
             if (told.signature !== sky.about.signature) continue;
-            return { side: side.name, name: told.data[0].object_id, vector: told.data[0].embedding.map((value, i) => value - side.mean[i]) };
+            return { side: side.name, many: told.data.length, vector: told.data[0].embedding.map((value, i) => value - side.mean[i]) };
           } catch (error) {
             last = error;
           }

@@ -52,19 +52,39 @@ export class AllSky {
     this.centre = together ? (Math.round(this.middle[0] / 60) * 60) % 360 : 180; // what lies together is not cut in two
     let far = together ? 0 : Infinity;
     for (const row of together ? this.known : []) far = Math.max(far, apart(this.ra[row], this.dec[row], ...this.middle));
-    this.radius = far < 10 ? Math.max(far * 1.1, 1e-4) : null;
+    this.flat = far < 10;
+    if (this.flat) this.fit();
+  }
+
+  // The middle of the field, and half of what it spans, both ways.
+  fit() {
+    const ends = [[Infinity, -Infinity], [Infinity, -Infinity]];
+    for (const row of this.known) {
+      this.offset(row).forEach((value, i) => { ends[i] = [Math.min(ends[i][0], value), Math.max(ends[i][1], value)]; });
+    }
+    const [east, north] = ends.map(([low, high]) => (low + high) / 2);
+    this.half = ends.map(([low, high]) => Math.max((high - low) / 2, 1e-4));
+    this.middle = [(this.middle[0] + east / Math.cos(this.middle[1] * RAD) + 360) % 360, this.middle[1] + north];
+  }
+
+  // Degrees east and north of the middle.
+  offset(row) {
+    return [(((this.ra[row] - this.middle[0] + 540) % 360) - 180) * Math.cos(this.middle[1] * RAD), this.dec[row] - this.middle[1]];
+  }
+
+  get scale() {
+    return Math.min((this.wide / 2 - 12) / this.half[0], (this.high / 2 - 22) / this.half[1]);
   }
 
   project(row) {
     const { wide, high } = this; // kept: to ask an element for its size 200,000 times takes seconds
-    if (this.radius === null) {
+    if (!this.flat) {
       const [x, y] = mollweide(this.ra[row], this.dec[row], this.centre);
       const half = Math.min(wide / 2 - 6, high - 12);
       return [wide / 2 + x * half, high / 2 - y * half];
     }
-    const east = (((this.ra[row] - this.middle[0] + 540) % 360) - 180) * Math.cos(this.dec[row] * RAD);
-    const scale = (Math.min(wide, high) / 2 - 8) / this.radius;
-    return [wide / 2 - east * scale, high / 2 - (this.dec[row] - this.middle[1]) * scale];
+    const { scale } = this, [east, north] = this.offset(row);
+    return [wide / 2 - east * scale, high / 2 - north * scale];
   }
 
   near(x, y) {
@@ -135,7 +155,7 @@ export class AllSky {
     context.strokeStyle = style.getPropertyValue("--faint").trim();
     context.fillStyle = style.getPropertyValue("--soft").trim();
     context.font = "10px system-ui";
-    if (this.radius === null) this.graticule(context, wide, high);
+    if (!this.flat) this.graticule(context, wide, high);
     else this.field(context, wide, high);
     context.fillStyle = style.getPropertyValue("--blue").trim();
     context.setTransform(1, 0, 0, 1, 0, 0);
@@ -186,14 +206,15 @@ export class AllSky {
 
   field(context, wide, high) {
     const steps = [0.5 / 3600, 1 / 3600, 5 / 3600, 10 / 3600, 30 / 3600, 1 / 60, 2 / 60, 5 / 60, 10 / 60, 0.5, 1, 2, 5];
-    const length = steps.filter((step) => step < this.radius / 1.6).pop() ?? steps[0];
-    const pixels = (length * (Math.min(wide, high) / 2 - 8)) / this.radius;
+    const length = steps.filter((step) => step * this.scale < wide / 4).pop() ?? steps[0];
+    const pixels = length * this.scale;
     context.lineWidth = 1.5;
+    context.strokeStyle = context.fillStyle;
     context.beginPath();
     context.moveTo(10, high - 12);
     context.lineTo(10 + pixels, high - 12);
     context.stroke();
-    context.fillText(angle(length), 10, high - 18);
+    context.fillText(angle(length).replace(/\.?0+(?=\D)/, ""), 10, high - 18);
     context.fillText("E ←   ↑ N", wide - 62, high - 12);
   }
 }

@@ -1,5 +1,6 @@
 // A spectrum with the lines it should have at a redshift, which can be moved.
 
+import { unitText } from "./data.js";
 import uPlot from "./vendor/uplot.js";
 
 // Å in vacuum, at rest; doublets at their middle, of [O III] the stronger.
@@ -40,8 +41,6 @@ export function sparkline({ flux }, wide, high) {
   context.stroke();
   return canvas;
 }
-
-const UNITS = { "1e-17 erg / (s cm2 AA)": "10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹" };
 
 // Returns the element; the plot is drawn once it has a place on the page.
 export function spectrumBox(sky, { wave, flux }, redshift) {
@@ -109,7 +108,7 @@ export function overWavelengths({ unit, series, bands = [], scaled, at }) {
     height: 210, padding: [46, 8, 0, 0],
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
     scales: { x: { time: false }, y: { range: [low - pad * (low < 0), top + pad] } },
-    axes: [{ ...axis, size: 28, label: "observed wavelength / Å", labelGap: -2, labelSize: 15, values: (_, ticks) => ticks.map((tick) => tick.toLocaleString("en")) }, { ...axis, size: 38, label: `flux / ${UNITS[unit] ?? unit}`, labelGap: 0, space: 26 }],
+    axes: [{ ...axis, size: 28, label: "observed wavelength / Å", labelGap: -2, labelSize: 15, values: (_, ticks) => ticks.map((tick) => tick.toLocaleString("en")) }, { ...axis, size: 38, label: `flux / ${unitText(unit)}`, labelGap: 0, space: 26 }],
     series: [{}, ...series.map((one) => ({ spanGaps: false, points: { show: false }, ...one }))], bands,
     hooks: { drawClear: [(plot) => lines(plot, at(), accent, blue)], draw: [(plot) => names(plot, at(), accent, blue)] },
   };

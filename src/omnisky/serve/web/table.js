@@ -10,16 +10,17 @@ export class Table {
     Object.assign(this, { element, sky, pick, close, sorted: null, up: true, shown: PAGE });
   }
 
-  async show(rows) {
+  // `more` columns stand behind those of the sky.
+  async show(rows, more) {
     await this.sky.ids();
-    Object.assign(this, { rows: [...rows], sorted: null, shown: PAGE });
+    Object.assign(this, { columns: [...this.sky.shown, ...more], rows: [...rows], sorted: null, shown: PAGE });
     this.element.hidden = !rows.length;
     if (!rows.length) return;
     this.element.innerHTML = `<header><h2></h2><div><button class="csv">CSV</button><button class="vo">VOTable</button><button class="quiet" aria-label="Close">✕</button></div></header><div class="scroll" tabindex="0"><table><thead><tr></tr></thead><tbody></tbody></table></div>`;
     this.element.querySelector("h2").textContent = `${rows.length.toLocaleString("en")} selected`;
     const [csv, vo, close] = this.element.querySelectorAll("button");
-    csv.onclick = () => save(asCSV(this.sky, this.rows), "selection.csv", "text/csv");
-    vo.onclick = () => save(asVOTable(this.sky, this.rows), "selection.vot", "application/x-votable+xml");
+    csv.onclick = () => save(asCSV(this), "selection.csv", "text/csv");
+    vo.onclick = () => save(asVOTable(this), "selection.vot", "application/x-votable+xml");
     close.onclick = () => this.close();
     this.head();
     this.fill();
@@ -33,10 +34,11 @@ export class Table {
     const line = this.element.querySelector("thead tr");
     line.replaceChildren();
     const pictures = this.sky.about.picture ? [["", null]] : [];
-    for (const [name, column] of [...pictures, ["id", "id"], ...this.sky.shown.map((column) => [spoken(column.name), column])]) {
+    for (const [name, column] of [...pictures, ["id", "id"], ...this.columns.map((column) => [spoken(column.name), column])]) {
       const cell = line.appendChild(document.createElement("th"));
       cell.scope = "col";
       if (!column) continue;
+      if (column !== "id" && !column.names) cell.className = "number";
       const button = cell.appendChild(document.createElement("button"));
       button.textContent = name;
       if (this.sorted === column) cell.ariaSort = this.up ? "ascending" : "descending";
@@ -74,9 +76,9 @@ export class Table {
     const name = line.appendChild(document.createElement("td")).appendChild(document.createElement("button"));
     name.className = "link";
     name.textContent = this.sky.names[row];
-    for (const column of this.sky.shown) {
+    for (const column of this.columns) {
       const cell = line.appendChild(document.createElement("td"));
-      cell.textContent = column.type === "f8" ? (Number.isFinite(column.values[row]) ? column.values[row].toFixed(5) : "–") : said(column.values[row], column);
+      cell.textContent = column.type === "f8" ? (Number.isFinite(column.values[row]) ? column.values[row].toFixed(5).replace("-", "−") : "–") : said(column.values[row], column);
       if (!column.names) cell.className = "number";
     }
     line.onclick = () => this.pick(row);
@@ -91,22 +93,22 @@ const exact = (column, row) => {
   return column.type === "f4" ? String(+value.toPrecision(8)) : String(value);
 };
 
-export function asCSV(sky, rows) {
+export function asCSV({ sky, rows, columns }) {
   const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const lines = [["object_id", ...sky.shown.map((column) => column.name)], ...rows.map((row) => [sky.names[row], ...sky.shown.map((column) => exact(column, row))])];
+  const lines = [["object_id", ...columns.map((column) => column.name)], ...rows.map((row) => [sky.names[row], ...columns.map((column) => exact(column, row))])];
   return lines.map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
 }
 
 const xml = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 const UCD = { ra: "pos.eq.ra;meta.main", dec: "pos.eq.dec;meta.main" };
 
-export function asVOTable(sky, rows) {
-  const fields = sky.shown.map((column) => {
+export function asVOTable({ sky, rows, columns }) {
+  const fields = columns.map((column) => {
     const unit = column.unit ? ` unit="${xml(column.unit)}"` : "";
     const kind = column.names ? 'datatype="unicodeChar" arraysize="*"' : `datatype="${column.type === "f8" ? "double" : "float"}"`;
     return `<FIELD name="${xml(column.name)}" ${kind}${unit}${UCD[column.name] ? ` ucd="${UCD[column.name]}"` : ""}/>`;
   });
-  const body = rows.map((row) => `<TR><TD>${xml(sky.names[row])}</TD>${sky.shown.map((column) => `<TD>${xml(exact(column, row))}</TD>`).join("")}</TR>`);
+  const body = rows.map((row) => `<TR><TD>${xml(sky.names[row])}</TD>${columns.map((column) => `<TD>${xml(exact(column, row))}</TD>`).join("")}</TR>`);
   return `<?xml version="1.0" encoding="UTF-8"?>
 <VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE type="results"><COOSYS ID="icrs" system="ICRS"/><TABLE>
 <DESCRIPTION>${xml(sky.about.title)}: a selection of the Omnisky explorer, embeddings of ${xml(sky.about.signature)}</DESCRIPTION>

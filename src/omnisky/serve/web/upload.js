@@ -20,7 +20,9 @@ export async function upload(file) {
     $("#empty").hidden = true;
     $("#card").hidden = false;
     $("#name").textContent = file.name;
-    $("#place").textContent = `an upload, read as ${by}; where its look-alikes are is where it lies on the map`;
+    const read = now.sky.about.sides.length > 1 ? `, read as ${by}` : "";
+    const first = found.many > 1 ? `, the first of its ${found.many} objects` : "";
+    $("#place").textContent = `an upload${read}${first}; where its look-alikes are is where it lies on the map`;
     for (const name of ["#picture", "#spectrum", "#facts"]) $(name).replaceChildren();
     look(file);
     await compare();

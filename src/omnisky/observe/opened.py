@@ -1,0 +1,114 @@
+"""A path as something to match: opened no further than needed; where its objects are, or were, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from omnisky.observe.loader import Source, blocks
+from omnisky.observe.match import Places
+from omnisky.observe.mmu import MMUHdf5
+from omnisky.observe.motion import COLUMNS, Motion, moved
+from omnisky.observe.parquet import Parquet
+from omnisky.observe.place import is_remote
+from omnisky.observe.read import scan
+from omnisky.observe.shards import Shards, is_shards
+from omnisky.observe.types import Labels, Observation, Scalars, concatenate
+
+_AT_ONCE = 1 << 16
+"""rows of ids, positions and motions: some 5 MB"""
+_MEASURED_AT_ONCE = 512
+
+
+def opened(path: str | Path) -> Any:
+    """A Source, or a scan of Parquet; rows stay on disk, or at their address, where the format lets them."""
+    folder = Path(path).expanduser()
+    if not is_remote(path) and is_shards(folder):
+        return Shards(folder)
+    found = scan(path)
+    return found if isinstance(found, Parquet | MMUHdf5) else found.read()
+
+
+def rows_of(side: Any, rows: Integer[np.ndarray, " wanted"], places: Places) -> Source:
+    """What `opened` gave as rows to take, with all that was measured; of Parquet, which has no rows to take, these are
+    read into memory, and no others.
+    """
+    if not isinstance(side, Parquet):
+        return side
+    kept: list[Observation] = []
+    rows, start = np.unique(rows), 0
+    for seen in side.batches(_MEASURED_AT_ONCE):
+        low, high = np.searchsorted(rows, [start, start + len(seen)])
+        if high > low or not kept:  # the first piece in any case: an empty one tells of the parts
+            kept.append(seen.take(rows[low:high] - start))
+        start += len(seen)
+    return _Kept(concatenate(kept), rows, places)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Some rows of a long table, under their numbers there."""
+
+    seen: Observation
+    rows: Integer[np.ndarray, " kept"]
+    places: Places
+    """of all rows of the table"""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, index: Any) -> Observation:
+        """The chosen objects, which must be among those that are kept."""
+        return self.seen.take(np.searchsorted(self.rows, index))
+
+    def catalogue(self) -> Observation:
+        """Ids and positions of all rows, and no parts."""
+        return self.places.take(slice(None))
+
+
+def motions_of(side: Any) -> Any:
+    """The same with no more than is needed to know how the objects move, as far as columns can be told apart."""
+    if isinstance(side, Parquet):
+        return replace(side, parts=(), columns=tuple(name for name in side.schema.names if name.lower() in COLUMNS))
+    if isinstance(side, Shards):
+        kinds = {name: part.kind for name, part in side.layout.parts.items()}
+        return Shards(side.folder, parts=[name for name, kind in kinds.items() if issubclass(kind, Scalars | Labels)])
+    if isinstance(side, MMUHdf5):
+        return replace(side, parts=tuple(name for name in ("scalars", "labels") if name in side.available))
+    return side
+
+
+def motion_of(side: Any) -> Motion | None:
+    """How all of them move; None where there are no columns of proper motion. Raises as `Motion.of`."""
+    held = motions_of(side)
+    return Motion.told_by(held.read() if isinstance(held, Parquet) else held)
+
+
+def moves(side: Any) -> bool:
+    """True where there are columns of proper motion."""
+    return Motion.piece(next(_pieces(motions_of(side), 1), Observation.of([]))) is not None
+
+
+def placed(side: Any, epoch_yr: float | None = None) -> Iterator[Observation]:
+    """Ids and positions, piece by piece, of those that have a position; with `epoch_yr` (Julian year) moved there, as
+    far as their proper motions are known. Raises MissingModality (no epoch of the positions), ObservationError (units).
+    """
+    if epoch_yr is not None:
+        held = motions_of(side)
+    else:
+        held = replace(side, parts=(), columns=()) if isinstance(side, Parquet) else side
+    for seen in _pieces(held, _AT_ONCE):
+        motion = None if epoch_yr is None else Motion.piece(seen)
+        at = Observation(seen.object_id, seen.ra, seen.dec)
+        if motion is not None and epoch_yr is not None:
+            at = moved(at, motion, epoch_yr)
+        yield at.take(np.isfinite(at.ra) & np.isfinite(at.dec))
+
+
+def _pieces(side: Any, size: int) -> Iterator[Observation]:
+    return side.batches(size) if isinstance(side, Parquet) else blocks(side, size)
