@@ -89,7 +89,7 @@ again = omnisky.detokenize(tokens, like=curves, codecs=[codec])
 ```"""
 
 SURVEY = """Images of a survey that the codec does not know become a row of bands more. Nothing else of the
-network need learn. For SDSS cut-outs:
+network need learn. So the row of SDSS cut-outs above was made:
 
 ```
 from dataclasses import replace
