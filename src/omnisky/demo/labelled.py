@@ -24,6 +24,8 @@ LINEAR, ATTENTIVE = f"{MODEL}, linear probe", f"{MODEL}, attentive probe"
 PIXELS = "PCA of pixels"
 SHAPES = "boosted trees on measured shapes"
 UNTRAINED = "attentive probe on random weights"
+MEMBERS = 3
+"""attentive probes that begin differently, whose chances are averaged: frozen states are made once for all of them"""
 
 
 def labelled_demo(
@@ -77,7 +79,7 @@ def _features(
     untrained.codecs = model.codecs
     states = {}
     for name, net in ((ATTENTIVE, model), (UNTRAINED, untrained)):
-        file = story.folder / f"states-{signature(net, None, 'bf16')}-{views}x{len(seen)}.npy"
+        file = story.folder / f"states-{signature(net, None, 'bf16')}-{views}-{task.key}.npy"
         with story.timed("embed"), watch.counting_bar("embed" if net is model else "embed, random weights") as bar:
             states[name] = token_states(net, seen, views=views, file=file, watch=bar)
     lengths = model.junction.layout(encode_all(model.codecs, seen.take([0]))).lengths
@@ -102,9 +104,9 @@ def _answers(
         (f"linear probe on {PIXELS}", morphology.linear_on(frozen[PIXELS])),
         (f"boosted trees on {PIXELS}", morphology.trees_on(frozen[PIXELS])),
         (SHAPES, morphology.trees_on(frozen[SHAPES])),
-        (UNTRAINED, morphology.attentive_on(states[UNTRAINED], views)),
+        (UNTRAINED, morphology.attentive_on(states[UNTRAINED], views, MEMBERS)),
         (LINEAR, morphology.linear_on(frozen[LINEAR])),
-        (ATTENTIVE, morphology.attentive_on(states[ATTENTIVE], views)),
+        (ATTENTIVE, morphology.attentive_on(states[ATTENTIVE], views, MEMBERS)),
     ]
     with story.timed("probes"), watch.counting_bar(f"probes, {kind} labels") as bar:
         answers = []
@@ -112,7 +114,7 @@ def _answers(
             answers.append(morphology.judge(name, task, say))
             bar(len(answers), len(methods))
     with story.timed("supervised CNN"), watch.training_bar(f"supervised CNN, {kind} labels") as bar:
-        say = morphology.cnn_in(story.folder / f"cnn-{kind}", steps, views, bar)
+        say = morphology.cnn_in(story.folder / f"cnn-{kind}-{task.key}", steps, views, bar)
         answers.append(morphology.judge("supervised CNN", task, say))
     return answers
 
@@ -146,7 +148,8 @@ def _table(
             "How good is it?",
             f"Accuracy on {tested:,} held-out galaxies, ± one bootstrap standard error. All methods saw the same "
             "labels; the omnisky-nano rows never touch its weights. The model reads patches and measured shapes: what "
-            "trees make of those shapes alone, and the same probe of a model that never learned, stand beside it. "
+            "trees make of those shapes alone, and the same probe of a model that never learned, stand beside it. An "
+            f"attentive probe is the mean of {MEMBERS} that began differently; of the CNN there is one. "
             "Balanced accuracy counts every class alike.",
             figure,
             "accuracy of each method with error bars",
