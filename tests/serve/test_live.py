@@ -180,10 +180,11 @@ def test_killed_and_started_again_it_answers_as_before(tmp_path):
 
 def test_who_leaves_is_not_answered(monkeypatch):
     """Of three requests behind a busy model, those whose clients hung up are never computed."""
-    busy, computed, serve = threading.Event(), [], Desk._serve
+    taken, busy, computed, serve = threading.Event(), threading.Event(), [], Desk._serve
 
     def held(self, jobs):
-        assert busy.wait(10)
+        taken.set()
+        assert busy.wait(30)
         computed.extend(name for job in jobs for name in job.seen.object_id.tolist())
         serve(self, jobs)
 
@@ -200,6 +201,7 @@ def test_who_leaves_is_not_answered(monkeypatch):
     ):
         last.callback(busy.set)
         first = pool.submit(client.embed, "toy", seen.take([0]))
+        assert taken.wait(30)  # else those behind it might be taken with it
         wires = []
         for i in (1, 2, 3):
             body = wire.arrow_of(seen.take([i]))
