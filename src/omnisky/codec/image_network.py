@@ -143,7 +143,7 @@ class ImageCodecConfig:
 
 
 AT_ONCE = 2
-"""images that are encoded together until they are at their smallest: more are no faster, and take more memory"""
+"""images that a CPU encodes together until they are at their smallest: more take more memory"""
 
 PUBLISHED = (
     *("quantizer_levels", "hidden_dims", "n_compressions", "num_consecutive", "embedding_dim"),
@@ -190,7 +190,7 @@ class ImageNetwork(nn.Module):
         self, flux: Float[Tensor, "object channel y x"], seen: Bool[Tensor, "object channel"]
     ) -> Float[Tensor, "object number gy gx"]:
         """What is to be quantised. `flux` in nanomaggies, 0 in channels that were not `seen`."""
-        some = len(flux) if torch.is_grad_enabled() else AT_ONCE
+        some = AT_ONCE if _asked_of_a_cpu(flux) else len(flux)
         wide = [self._halved(*rows) for rows in zip(flux.split(some), seen.split(some), strict=True)]
         x = torch.cat(wide) if len(wide) > 1 else wide[0]
         with _precise(x):
@@ -288,8 +288,11 @@ class ImageNetwork(nn.Module):
 
 def _precise(x: Tensor) -> AbstractContextManager[object]:
     """Float32 for what most ids hang on, if they are asked for on a CPU: there it costs little, by `codec.bilinear`."""
-    asked = x.device.type == "cpu" and not torch.is_grad_enabled()
-    return exactly(x) if asked else nullcontext()
+    return exactly(x) if _asked_of_a_cpu(x) else nullcontext()
+
+
+def _asked_of_a_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def widened(network: ImageNetwork, row: BandRow, *, ends_alone: bool = False, seed: int = 0) -> ImageNetwork:
