@@ -440,6 +440,34 @@ def test_maps_in_shards_are_painted_by_kind_too(tmp_path):
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_a_profiled_loss_counts_every_object_alike():
+    """One object with thousands of σ is most of a plain loss, and one among many of a profiled one."""
+    for row, network, more in ((ROWS[0], IMAGE, "planes_ivar"), (ROWS[1], SPECTRUM, "")):
+        given = row.encode(SKY)
+        deep = given[more or row.name].values.clone()
+        where = (0,) if more else (0, 3)
+        deep[where] *= 1e4
+        changed = given | {more or row.name: replace(given[more or row.name], values=deep)}
+        plain, profiled = (replace(network, profiled=p).build(0) for p in (False, True))
+        assert plain.loss(changed) > 100 * plain.loss(given)
+        each = 4.0  # objects; log(1e4)/2 is the most that one of them can gain
+        grown = profiled.loss(changed) - profiled.loss(given)
+        assert 0 < grown <= np.log(1e4) / 2 / each + 1e-4
+
+
+def test_the_middle_of_images_can_be_learnt_from(tmp_path):
+    """The same network reads all of an image and learns from a part; it is the part that a smaller one reads."""
+    cut = replace(ROWS[0], cut=IMAGE.side // 2)
+    small = replace(ROWS[0], config=replace(IMAGE, side=IMAGE.side // 2))
+    assert all(
+        torch.equal(a.values, b.values) for a, b in zip(*(o.encode(SKY).values() for o in (cut, small)), strict=True)
+    )
+    model = train(replace(small_run("image", 2), codecs=(cut,)), tmp_path, SKY)
+    assert model.config.side == IMAGE.side and not torch.equal(
+        model.subsample_in.bias, IMAGE.build(0).subsample_in.bias
+    )
+
+
 def test_two_surveys_train_one_network(tmp_path):
     hsc = replace(skies.images(8, bands="grizy", seed=1), survey="hsc")
     seen = skies.sky(8, image=skies.images(8), image_hsc=hsc)

@@ -204,7 +204,12 @@ def test_alone_is_an_attention_to_oneself():
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"tied": True, "spread": 0.2, "ordered": True}, {"rule": DirichletRule(), "average": PerModality()}]
+    "more",
+    [
+        {},
+        {"tied": True, "spread": 0.2, "ordered": True, "alike": True},
+        {"rule": DirichletRule(), "average": PerModality()},
+    ],
 )
 @torch.no_grad()
 def test_saved_and_loaded_it_is_the_same(tmp_path, more):
@@ -230,6 +235,22 @@ def test_ids_begin_alike_where_their_digits_are():
     assert all(float(rows.std()) == pytest.approx(0.3, rel=0.2) for rows in (code, z, model.ends.kinds.weight))
     with pytest.raises(BadValue, match="digits"):
         Vocabulary(name="z", size=100, digits=(128,))
+
+
+@torch.no_grad()
+def test_begun_alike_the_decoder_says_what_stands_at_the_same_place():
+    """Two surveys whose ids are of one codec: the id at a place is likelier to be told there than any other is."""
+    words = tuple(Vocabulary(name=name, size=32, grid=(12, 1), digits=(2,) * 5) for name in ("desi", "sdss"))
+    config = AnyToAnyConfig(core=gated(2, 64, 4), decoder_depth=2, vocabularies=words, tied=True, spread=0.5)
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(32, (64, 12), generator=draw)
+    given = Tokens({"sdss": Span(ids, torch.arange(12).expand(64, -1))})
+
+    def surprise(**more: bool) -> float:
+        said = replace(config, **more).build(0).predict(given, ("desi",))["desi"]
+        return float(torch.nn.functional.cross_entropy(said.flatten(0, 1), ids.flatten()))
+
+    assert surprise(ordered=True, alike=True) < min(surprise(ordered=True), surprise(alike=True)) - 0.2
 
 
 @pytest.mark.parametrize(("average", "tied"), [(PerToken(), False), (PerLogit(), True)], ids=repr)

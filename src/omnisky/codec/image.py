@@ -13,7 +13,7 @@ pixels NaN); other surveys join as another row of bands (`widened`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -129,14 +129,21 @@ class Planes:
     floor: float = 0.0
     """no pixel is known better than this share of its flux; 0 as published. Else the brightest star, thousands of σ
     deep, is all that a small batch teaches"""
-    promised_error: ClassVar[str] = "none in the middle 96 px, but for what is clipped"
+    cut: int | None = None
+    """px of the middle that is learnt from, a multiple of the network's halvings; None: all that it reads. Most of an
+    image is sky"""
+    promised_error: ClassVar[str] = "none in the middle that is cut out, but for what is clipped"
+
+    @property
+    def _size(self) -> ImageCodecConfig:
+        return self.config if self.cut is None else replace(self.config, side=self.cut)
 
     def encode(self, seen: Observation) -> Tokens:
         """Spans `name` and `name`_ivar. Raises as `ImageCodec.encode`, and BadValue where ivar is not known."""
         image: Image = seen[self.part]
         if image.ivar is None:
             raise BadValue("images without ivar", want="ivar, which the loss weighs pixels by")
-        laid = laid_out(image, self.config.row(self.survey), self.config)
+        laid = laid_out(image, self.config.row(self.survey), self._size)
         channels = torch.arange(laid.flux.shape[1]).expand(laid.seen.shape)
         known = laid.ivar / (1 + laid.ivar * (self.floor * laid.flux).square())
         flux, ivar = (Span(t.flatten(2), channels, laid.seen) for t in (laid.flux, known))
@@ -144,7 +151,7 @@ class Planes:
 
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:
         """The images again, in the survey's bands."""
-        config, span = self.config, tokens[self.name]
+        config, span = self._size, tokens[self.name]
         row = config.row(self.survey)
         flux = span.values[:, _channels(row.bands, row, config)].unflatten(2, (config.side, config.side))
         seen = Observation.of(range(len(flux))) if like is None else like

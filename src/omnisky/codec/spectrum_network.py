@@ -7,7 +7,7 @@ whose stride is their size are products of matrices, and norms need no turning r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import LFQ, demand_ids
-from omnisky.codec.tokens import Codec, Tokens, demand_present
+from omnisky.codec.tokens import LATER, Codec, Tokens, demand_present
 from omnisky.errors import BadValue
 
 LEAST = 0.1
@@ -53,6 +53,8 @@ class SpectrumCodecConfig:
     """Å a pixel"""
     indecision: float = 0.0
     """weight, in training, of the entropy term of LFQ; 0 as published. Small networks need it to use their codes"""
+    profiled: bool = field(default=False, metadata=LATER)
+    """in training, ½ log(1 + χ²/n) of each spectrum instead of ½ χ²/n of all: as `ImageCodecConfig.profiled`"""
 
     def __post_init__(self) -> None:
         if not 2**self.embedding_dim == 2**self.dim == self.codebook_size:
@@ -88,7 +90,7 @@ class SpectrumCodecConfig:
 
 
 def _published() -> tuple[str, ...]:
-    return tuple(f.name for f in fields(SpectrumCodecConfig) if f.name != "indecision")
+    return tuple(f.name for f in fields(SpectrumCodecConfig) if f.name not in ("indecision", "profiled"))
 
 
 # --- layers: (object, wave, channel) ------------------------------------------------------------------------------
@@ -334,7 +336,11 @@ class SpectrumNetwork(nn.Module):
         x, (flux, ivar, bad, covered), brightness = rows[:, :2], rows[:, 2:6].unbind(1), rows[:, 6, :1]
         z = self.latent(x)
         u, logit = self.drawn(self.bits(z)).unbind(1)
-        wrong = (ivar * (flux - (u + 1) * brightness).square()).sum() / (2 * (ivar > 0).sum().clamp(min=1))
+        chi2, count = (ivar * (flux - (u + 1) * brightness).square()).sum(1), (ivar > 0).sum(1)
+        if self.config.profiled:
+            wrong = 0.5 * torch.log1p(chi2 / count.clamp(min=1)).mean()
+        else:
+            wrong = 0.5 * chi2.sum() / count.sum().clamp(min=1)
         flags = F.binary_cross_entropy_with_logits(logit, bad, covered, reduction="sum") / covered.sum().clamp(min=1)
         loss = wrong + flags + 0.25 * self.bits.commitment(z)
         return loss if not self.config.indecision else loss + self.config.indecision * self.bits.indecision(z)
