@@ -1,6 +1,6 @@
 """docs/codecs.md out of what `omnisky evaluate codec` wrote: what the learned codecs lose, on mock and on real sky.
 
-    omnisky evaluate codec SKY runs/codec-image-mini/model --out runs/codec/mock
+    omnisky evaluate codec SKY runs/codec-image-mini-whole/model --out runs/codec/mock
     python dev/codecs_page.py "mock sky=runs/codec/mock" "SDSS cut-outs=runs/codec/sdss" …
 
 Each word is NAME=FOLDER. The figures are put beside the page.

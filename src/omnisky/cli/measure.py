@@ -97,7 +97,8 @@ def aion(
 ) -> None:
     """Train a small any-to-any model on a mock sky, and ask it about objects it has not seen. Called again, it goes on.
 
-    What is trained: omnisky recipes shows codec-image-mini, codec-spectrum-mini, codec-field-mini and aion-mini.
+    What is trained: omnisky recipes shows codec-image-mini (and -whole), codec-spectrum-mini, codec-field-mini
+    and aion-mini.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def aion(
     data
         A sky that is there already, in all modalities and with its truth, to use instead.
     codecs
-        Codecs that were trained before, to use instead: runs/codec-image-mini/model …
+        Codecs that were trained before, to use instead: runs/codec-image-mini-whole/model …
     edits
         Changes of aion-mini as key=value.
     asked
@@ -195,7 +196,7 @@ def codec(
     everything: bool = False,
     json: bool = False,
 ) -> None:
-    """Measure what learned codecs lose: omnisky evaluate codec DATA runs/codec-image-mini/model …
+    """Measure what learned codecs lose: omnisky evaluate codec DATA runs/codec-image-mini-whole/model …
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ def tokenize(
     out
         The folder of the ids.
     codecs
-        Trained codecs of images, spectra and maps: runs/codec-image-mini/model runs/codec-spectrum-mini/model …
+        Trained codecs of images, spectra and maps: runs/codec-image-mini-whole/model runs/codec-spectrum-mini/model …
     groups
         Surveys that see an object together, legacysurvey+desi legacysurvey+hsc: each object keeps one group's
         modalities, drawn by its id. Held-out objects keep all, and so does everybody if not given.

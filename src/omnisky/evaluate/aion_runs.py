@@ -1,6 +1,6 @@
 """From a made-up sky to a trained any-to-any model: each stage is skipped when its result is there.
 
-    sky/ codec-image-mini/ codec-spectrum-mini/ codec-field-mini/ tokens/ aion-mini/
+    sky/ codec-image-mini/ codec-image-mini-whole/ codec-spectrum-mini/ codec-field-mini/ tokens/ aion-mini/
 
 A tenth of the sky is held out of all of them. Nobody but held-out objects has both HSC and DESI: an unseen pair.
 """
@@ -36,7 +36,8 @@ from omnisky.train.tokens import make_tokens
 
 HELD_OUT = 0.1
 """share of the sky, as `train.config.Run.held_out`"""
-CODECS = ("codec-image-mini", "codec-spectrum-mini", "codec-field-mini")
+CODECS = (("codec-image-mini", "codec-image-mini-whole"), ("codec-spectrum-mini",), ("codec-field-mini",))
+"""runs of each codec, each going on from the one before"""
 MODEL = "aion-mini"
 GROUPS = Groups(
     groups=(("legacysurvey", "hsc", "sdss", "gaia"), ("legacysurvey", "desi", "sdss", "gaia")), share=HELD_OUT
@@ -99,7 +100,7 @@ def train_all(
     changes: Sequence[str] = (),
 ) -> Ready:
     """Codecs, ids, model. `codecs` are trained ones to use instead; `changes` are key=value for the model's run."""
-    networks = [store.load(one) for one in codecs] or [_codec(name, folder, source, watch) for name in CODECS]
+    networks = [store.load(one) for one in codecs] or [_codec(names, folder, source, watch) for names in CODECS]
     with count("tokens") as counted:
         make_tokens(
             source,
@@ -120,13 +121,17 @@ def make_sky(folder: Path, objects: int, workers: int, count: Counting) -> Shard
         return write_all_surveys(folder / "sky", objects, workers=workers, watch=watched)
 
 
-def _codec(name: str, folder: Path, source: Source, watch: Watch) -> nn.Module:
-    run = recipe(name)
-    if isinstance(source, Shards):  # of what is on disk, only what this codec reads
-        source = source.of_parts(parts_read(run.codecs, source.layout.parts))
-    return _trained(run, folder / name, source, watch)
+def _codec(names: Sequence[str], folder: Path, source: Source, watch: Watch) -> nn.Module:
+    network = None
+    for name in names:
+        run, rows = recipe(name), source
+        if isinstance(source, Shards):  # of what is on disk, only what this codec reads
+            rows = source.of_parts(parts_read(run.codecs, source.layout.parts))
+        network = _trained(run, folder / name, rows, watch, network)
+    assert network is not None
+    return network
 
 
-def _trained(run: Run, folder: Path, source: Source | None, watch: Watch) -> nn.Module:
+def _trained(run: Run, folder: Path, source: Source | None, watch: Watch, start: nn.Module | None = None) -> nn.Module:
     done = folder / "model"
-    return store.load(done) if done.is_dir() else train(run, folder, source, watch=watch(run.name))
+    return store.load(done) if done.is_dir() else train(run, folder, source, start, watch=watch(run.name))

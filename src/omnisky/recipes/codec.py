@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from omnisky.codec.field import FieldCodecConfig, FieldRows
 from omnisky.codec.image import ImageCodecConfig, Planes
@@ -39,23 +40,32 @@ IMAGE_MINI = ImageCodecConfig(
 """2.0M parameters; as many tokens and codes as published"""
 
 
-def codec_image_mini() -> Run:
+def codec_image_mini(cut: int | None = 48) -> Run:
     """A small image codec: Legacy Survey and HSC images of the mock sky, or those of them that there are.
 
-    It learns from the middle 48 px, a quarter of what it reads: a convolution is the same everywhere.
+    It learns from the middle 48 px, a quarter of what it reads: a convolution is the same everywhere. But its gates
+    weigh all of an image, so that light comes out 5 to 10 % too bright until `codec-image-mini-whole` goes on from here.
     """
     return Run(
         name="codec-image-mini",
         model=IMAGE_MINI,
         codecs=(
-            Planes(config=IMAGE_MINI, floor=0.02, cut=48),
-            Planes(config=IMAGE_MINI, floor=0.02, cut=48, survey="hsc", part="image_hsc", name="planes_hsc"),
+            Planes(config=IMAGE_MINI, floor=0.02, cut=cut),
+            Planes(config=IMAGE_MINI, floor=0.02, cut=cut, survey="hsc", part="image_hsc", name="planes_hsc"),
         ),
         steps=4500,
         batch=8,
         optim=AdamW(peak=1.5e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
-        judge_every=800,
+        judge_every=250,
         workers=1,
+    )
+
+
+def codec_image_mini_whole() -> Run:
+    """The end of a run of `codec-image-mini`, on whole images: start it --from that one."""
+    run = codec_image_mini(cut=None)
+    return replace(
+        run, name="codec-image-mini-whole", steps=260, batch=4, optim=replace(run.optim, peak=5e-4, warmup=20)
     )
 
 
@@ -160,6 +170,7 @@ def codec_light_curve_mini() -> Run:
 RECIPES: dict[str, Callable[[], Run]] = {
     "codec-image": codec_image,
     "codec-image-mini": codec_image_mini,
+    "codec-image-mini-whole": codec_image_mini_whole,
     "codec-spectrum": codec_spectrum,
     "codec-spectrum-mini": codec_spectrum_mini,
     "codec-field": codec_field,
