@@ -65,7 +65,7 @@ def codec_image_mini_whole() -> Run:
     """The end of a run of `codec-image-mini`, on whole images: start it --from that one."""
     run = codec_image_mini(cut=None)
     return replace(
-        run, name="codec-image-mini-whole", steps=260, batch=4, optim=replace(run.optim, peak=5e-4, warmup=20)
+        run, name="codec-image-mini-whole", steps=800, batch=4, optim=replace(run.optim, peak=5e-4, warmup=20)
     )
 
 
