@@ -6,7 +6,8 @@ in the last bin: 1,024 levels make 1,024 bins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,11 +19,11 @@ from torch import Tensor
 from omnisky.errors import BadValue, ShapeMismatch
 
 CELLS = 1 << 15
-"""of the table: 128 kB, so that it stays in the cache"""
+"""of the table: 256 kB, so that it stays in the cache"""
 FEW = 2048
 """numbers, below which a binary search of torch is as fast"""
-CHUNK = 1 << 17
-"""numbers at a time, for the cache again; enough of them for torch to take two threads"""
+PIECE = 1 << 16
+"""numbers at a time, for the cache again, and for threads to take"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +45,27 @@ class Bins:
         return found
 
     def fill(self, found: Int64[Tensor, " number"], values: Float32[Tensor, " number"]) -> None:
-        """The bins of values, into `found`: piece by piece, so that all happens in the cache."""
+        """The bins of values, into `found`: piece by piece, so that all happens in the cache.
+
+        By NumPy, whose threads do not share out each of these short operations and wait for each other after it, as
+        torch's do: as many threads as torch may use take the next piece whenever they are done with one.
+        """
         if len(values) < FEW:
             found.copy_(torch.bucketize(values, self.levels[:-1]))
             return
-        table = self._table
-        for start in range(0, len(values), CHUNK):
-            table.fill(found[start : start + CHUNK], values[start : start + CHUNK])
+        starts, table = iter(range(0, len(values), PIECE)), self._table
+        threads = min(torch.get_num_threads(), len(values) // PIECE)
+        if threads < 2:
+            table.fill(found.numpy(), values.numpy(), starts)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(table.fill, found.numpy(), values.numpy(), starts) for _ in range(threads)]:
+                done.result()
 
     @cached_property
     def _table(self) -> _Table:
-        edges, counts = (self.levels[:-1] + 0.0).unique_consecutive(return_counts=True)  # + 0: no −0
-        first = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        edges, counts = np.unique(self.levels[:-1].numpy() + 0.0, return_counts=True)  # + 0: no −0
+        first = np.concatenate([[0], counts.cumsum()])
         ways = (_EqualSteps.over(edges), _LeadingBits.over(edges))
         tables = [_Table.of(edges, None if len(edges) == len(self.levels) - 1 else first, way) for way in ways]
         return min(tables, key=lambda table: len(table.steps))
@@ -64,30 +74,47 @@ class Bins:
 @dataclass(frozen=True, eq=False)
 class _Table:
     way: _EqualSteps | _LeadingBits
-    edges: Float32[Tensor, " edge"]
+    edges: Float32[np.ndarray, " edge"]
     """each once, and infinities after the last"""
-    first: Int64[Tensor, " bin"] | None
+    first: Int64[np.ndarray, " bin"] | None
     """the bin below each edge, where edges were repeated"""
-    before: Int32[Tensor, " cell"]
+    before: Int64[np.ndarray, " cell"]
     steps: tuple[int, ...]
     """halvings of the largest number of edges within a cell"""
 
     @classmethod
-    def of(cls, edges: Tensor, first: Tensor | None, way: _EqualSteps | _LeadingBits) -> _Table:
-        cell = way.cells(edges).clamp_(0, CELLS - 1)
-        before = torch.searchsorted(cell, torch.arange(CELLS + 1, dtype=torch.int32)).int()
-        most = int(before.diff().max())
+    def of(cls, edges: np.ndarray, first: np.ndarray | None, way: _EqualSteps | _LeadingBits) -> _Table:
+        cell = way.cells(edges, np.empty(len(edges), np.int32))
+        before = np.searchsorted(cell.clip(0, CELLS - 1), np.arange(CELLS + 1))
+        most = int(np.diff(before).max())
         steps = tuple(1 << i for i in reversed(range(most.bit_length())))
-        padded = torch.cat([edges, torch.full((2 << most.bit_length(),), torch.inf)])
-        return cls(way, padded, first, before[:-1].contiguous(), steps)
+        padded = np.append(edges, np.full(2 << most.bit_length(), np.inf, np.float32))
+        return cls(way, padded, first, before[:-1], steps)
 
-    def fill(self, found: Tensor, values: Tensor) -> None:
-        t = self.before.index_select(0, self.way.cells(values).clamp_(0, CELLS - 1))
-        above = torch.empty_like(t)
+    def fill(self, found: np.ndarray, values: np.ndarray, starts: Iterator[int]) -> None:
+        """The bins of values, into `found`, piece by piece until no start is left."""
+        # Made once: for each piece anew they would be handed back to the system and zeroed again.
+        spare = [np.empty(min(PIECE, len(values)), kind) for kind in (np.int64, np.int32, np.float32, np.bool_)]
+        for start in starts:
+            piece = values[start : start + PIECE]
+            self._search(found[start : start + PIECE], piece, *(one[: len(piece)] for one in spare))
+
+    def _search(
+        self,
+        found: np.ndarray,
+        values: np.ndarray,
+        t: np.ndarray,
+        cell: np.ndarray,
+        edge: np.ndarray,
+        above: np.ndarray,
+    ) -> None:
+        t = found if self.first is None else t
+        self.before.take(self.way.cells(values, cell, edge), out=t, mode="clip")
         for step in self.steps:
-            probe = self.edges.index_select(0, t + (step - 1) if step > 1 else t)
-            t.add_(torch.lt(probe, values, out=above), alpha=step)
-        found.copy_(t if self.first is None else self.first.index_select(0, t))
+            self.edges[step - 1 :].take(t, out=edge, mode="clip")
+            np.add(t, step, out=t, where=np.less(edge, values, out=above))
+        if self.first is not None:
+            self.first.take(t, out=found, mode="clip")
 
 
 @dataclass(frozen=True)
@@ -96,12 +123,15 @@ class _EqualSteps:
     per_unit: float
 
     @classmethod
-    def over(cls, edges: Tensor) -> _EqualSteps:
+    def over(cls, edges: np.ndarray) -> _EqualSteps:
         low, high = float(edges[0]), float(edges[-1])
         return cls(low, CELLS / (high - low) if high > low else 1.0)
 
-    def cells(self, values: Tensor) -> Tensor:
-        return values.sub(self.low).mul_(self.per_unit).clamp_(-1, CELLS).int()
+    def cells(self, values: np.ndarray, out: np.ndarray, spare: np.ndarray | None = None) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):  # the largest numbers, and NaN
+            steps = np.subtract(values, self.low, out=spare)
+            np.clip(np.multiply(steps, self.per_unit, out=steps), -1, CELLS, out=steps)
+            return np.floor(steps, out=out, casting="unsafe")
 
 
 @dataclass(frozen=True)
@@ -111,20 +141,22 @@ class _LeadingBits:
     signed: bool
 
     @classmethod
-    def over(cls, edges: Tensor) -> _LeadingBits:
+    def over(cls, edges: np.ndarray) -> _LeadingBits:
         low, high = _ordered(edges[[0, -1]]).tolist()
         shift = max(1, ((high - low) // CELLS).bit_length())  # 1: so that no difference overflows
         return cls(shift, low >> shift, low < 0)
 
-    def cells(self, values: Tensor) -> Tensor:
-        bits = _ordered(values) if self.signed else values.view(torch.int32)
-        return (bits >> self.shift).sub_(self.low)
+    def cells(self, values: np.ndarray, out: np.ndarray, spare: np.ndarray | None = None) -> np.ndarray:
+        bits = _ordered(values, out) if self.signed else values.view(np.int32)
+        cell = np.right_shift(bits, self.shift, out=out)
+        return np.subtract(cell, self.low, out=cell)
 
 
-def _ordered(values: Float32[Tensor, "*number"]) -> Int32[Tensor, "*number"]:
+def _ordered(values: Float32[np.ndarray, "*number"], out: np.ndarray | None = None) -> Int32[np.ndarray, "*number"]:
     """Integers that are ordered as the floats are."""
-    bits = values.view(torch.int32)
-    return (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+    bits = values.view(np.int32)
+    flip = np.right_shift(bits, 31, out=out)
+    return np.bitwise_xor(np.bitwise_and(flip, 0x7FFFFFFF, out=flip), bits, out=flip)
 
 
 def largest(squeezed: Callable[[Tensor], Tensor], levels: Float32[Tensor, "*level"]) -> Float32[Tensor, "*level"]:
@@ -132,12 +164,18 @@ def largest(squeezed: Callable[[Tensor], Tensor], levels: Float32[Tensor, "*leve
 
     Where there is none, the smallest number there is, and where all are, infinity.
     """
-    low, high = (_ordered(torch.full_like(levels, end)).long() for end in (-torch.finfo().max, torch.inf))
-    while bool((low < high).any()):
+    ends = np.array([-np.finfo(np.float32).max, np.inf], np.float32)
+    low, high = (np.full(levels.shape, end, np.int64) for end in _ordered(ends))
+    while (low < high).any():
         middle = (low + high + 1) >> 1
-        fits = squeezed(_ordered(middle.int().view(torch.float32)).view(torch.float32)) <= levels
-        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle - 1)
-    return _ordered(low.int().view(torch.float32)).view(torch.float32)
+        fits = (squeezed(torch.from_numpy(_floats(middle))) <= levels).numpy()
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle - 1)
+    return torch.from_numpy(_floats(low))
+
+
+def _floats(ordered: Int64[np.ndarray, "*number"]) -> Float32[np.ndarray, "*number"]:
+    """Back from `_ordered`, which is its own inverse."""
+    return _ordered(ordered.astype(np.int32).view(np.float32)).view(np.float32)
 
 
 # --- where the bins lie --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.magvit import ALMOST_SHUT, MagVit, Padded, exactly, pointwise
+from omnisky.codec.magvit import ALMOST_SHUT, MagVit, Padded, exactly, lay_out, pointwise
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import FSQ, Told
 from omnisky.codec.tokens import LATER, Codec, Span, Tokens
@@ -179,7 +179,7 @@ class ImageNetwork(nn.Module):
         self.post_quant_proj = nn.Conv2d(config.embedding_dim, width, 1)
         self._quantizer = FSQ(config.quantizer_levels)
         nn.init.zeros_(self.subsample_out.weight)  # begins as an empty sky: sinh would make a bright one of chance
-        self.to(memory_format=torch.channels_last)
+        lay_out(self)
         if config.ends_alone:
             self.requires_grad_(False)
             for own in (self.subsample_in.weight, self.subsample_out.weight, self.subsample_out.bias):

@@ -284,8 +284,9 @@ class ScalarCodec:
         numbers = self.plan.read(seen)
         if len(numbers) != len(self.levels):
             raise ShapeMismatch(self.part, saw=f"{len(numbers)} columns", want=f"{len(self.levels)}")
-        ids, there, present = self.ids(numbers), numbers == numbers, None  # which NaN is not
-        if not there.numpy().all():  # of a million, in a tenth of torch's time
+        ids, present = self.ids(numbers), None
+        if np.isnan(numbers.numpy().max(initial=-np.inf)):  # of a million, in a tenth of the time of torch's isnan
+            there = ~numbers.isnan()
             ids, present = ids.where(there, 0), there.T.contiguous()
         positions = torch.arange(len(numbers)).expand(len(seen), -1)
         return Tokens({self.name: Span(ids.T.contiguous(), positions, present)})
