@@ -195,8 +195,12 @@ def candels(folder: Path, number: int) -> Iterator[Pair]:
     rows = (mag["ACS_F850LP"] < 22.0) & (mag["ACS_F850LP"] > 16) & (real["Z"] > 0.02) & (real["Z"] < 1.0)
     rows &= np.isfinite(mag["IRAC_CH1"]) & np.isfinite(mag["IRAC_CH2"])
     name = "CANDELS GOODS-S, z mag < 22, z < 1"
-    first = (mag["ACS_F850LP"] - mag["IRAC_CH1"])[rows]
-    yield Pair(name, "z − W1", first, ours["z"] - ours["W1"], (-1.5, 2.5))
+    first, mine = (mag["ACS_F850LP"] - mag["IRAC_CH1"])[rows], ours["z"] - ours["W1"]
+    yield Pair(name, "z − W1", first, mine, (-1.5, 2.5))
+    # Three in ten of the real ones are in two walls, at z = 0.67 and 0.73, and the colour rises by 1.7 mag from 0 to 1.
+    for low, high in ((0.02, 0.6), (0.6, 1.0)):
+        there, here = ((one > low) & (one < high) for one in (real["Z"][rows], ours["redshift"]))
+        yield Pair(name, f"z − W1, z = {low} … {high}", first[there], mine[here], (-1.5, 2.5))
     yield Pair(name, "W1 − W2", (mag["IRAC_CH1"] - mag["IRAC_CH2"])[rows], ours["W1"] - ours["W2"], (-1, 0.6))
 
 

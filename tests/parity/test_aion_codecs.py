@@ -70,6 +70,12 @@ def test_legacy_survey_images(images, name):
         assert near(codec.decode(tokens, like=seen)["image"].flux, images["outputs"][f"recon_{name}"])
 
 
+def in_range(codec: ImageCodec, flux: np.ndarray) -> torch.Tensor:
+    """The numbers that the network itself makes, before it turns them into fluxes."""
+    soft = codec.network.config.range_compression_factor
+    return torch.asinh(torch.from_numpy(flux).double() / soft)
+
+
 def test_hsc_images(images):
     """The pack's flux is in HSC's unit, an observation's in nanomaggies; and so is what comes back, in all bands."""
     codec = image_codec(images, "hsc")
@@ -78,7 +84,9 @@ def test_hsc_images(images):
     assert torch.equal(tokens["tok_image_hsc"].values, images["outputs"]["tokens_hsc"])
     every = codec.decode(tokens, bands=codec.network.config.channels)["image"].flux
     assert near(every, images["outputs"]["recon_hsc_9band_ls_zeropoint"])
-    assert np.array_equal(codec.decode(tokens, like=seen)["image"].flux, every[:, :5])
+    some = codec.decode(tokens, like=seen)["image"].flux
+    # How a convolution adds up hangs on its number of channels and on threads: a few roundings of what sinh stretches.
+    assert near(in_range(codec, some), in_range(codec, every[:, :5]), 4 * float(np.finfo(np.float32).eps))
 
 
 # --- spectra -----------------------------------------------------------------------------------------------------

@@ -39,16 +39,18 @@ def crossmatch(
     out
         The table of pairs, .parquet or .csv; with --lsdb the folder of a HATS catalogue.
     into
-        A folder for the matched objects with all that both surveys measured of them; `omnisky.read` opens it.
+        A folder for the matched objects with all that both surveys measured of them; `omnisky.read` opens it. Called
+        again after it was killed, it goes on.
     pairs
         nearest: of each left object its nearest right one. mutual: one to one, each the other's nearest. all: all.
     epoch
         Julian year to which objects are moved first, by the columns pmra, pmdec and ref_epoch of one side or both.
     lsdb
-        By LSDB, partition by partition, for catalogues that do not fit into memory (extra "hats"). Best of HATS
-        catalogues; others are first sorted into such, ids and positions alone.
+        By LSDB, partition by partition, for catalogues that do not fit into memory (extra "hats"); the same pairs, and
+        with --into the same data set. Best of HATS catalogues; others are first sorted into such, ids and positions
+        alone.
     object_id
-        With --lsdb, the column of ids in HATS catalogues.
+        With --lsdb, the column of ids in HATS catalogues; two with a comma, where it is called otherwise on the right.
     json
         Print one JSON object instead of a table.
     """
@@ -57,18 +59,22 @@ def crossmatch(
     from omnisky.observe.match import all_pairs, mutual, nearest
     from omnisky.observe.match_hats import crossmatch_hats
     from omnisky.observe.matched import match_files
+    from omnisky.observe.matched_hats import match_hats_files
     from omnisky.watch import counted, show_table
 
     choose = {"nearest": nearest, "mutual": mutual, "all": all_pairs}[pairs]
+    names = object_id.partition(",")
+    how: dict[str, Any] = {"pairs": choose, "epoch_yr": epoch}
+    ids = object_id if not names[1] else (names[0], names[2])
     told: dict[str, Any]
-    if lsdb:
-        if out is None or into is not None:
-            hint = "without --lsdb there is --into, for what fits into memory"
-            raise BadValue("--lsdb", saw=f"out {out}, into {into}", want="--out FOLDER alone", hint=hint)
-        many = crossmatch_hats(left, right, radius, out, pairs=choose, epoch_yr=epoch, object_id=object_id)
-        told = {"pairs": many}
+    if not lsdb:
+        told = match_files(left, right, radius, **how, table=out, folder=into).state()
+    elif out is not None and into is None:
+        told = {"pairs": crossmatch_hats(left, right, radius, out, **how, object_id=ids)}
+    elif into is not None and out is None:
+        told = {"pairs": match_hats_files(left, right, radius, into, **how, object_id=ids)}
     else:
-        told = match_files(left, right, radius, pairs=choose, epoch_yr=epoch, table=out, folder=into).state()
+        raise BadValue("--lsdb", saw=f"out {out}, into {into}", want="one of --out FOLDER and --into FOLDER")
     places = {"out": None if out is None else str(out), "into": None if into is None else str(into)}
     told = {"left": left, "right": right, "radius_arcsec": radius, **told, **places}
     if json:

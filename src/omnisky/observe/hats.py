@@ -15,7 +15,7 @@ Parquet has no fast random row, so this is no Source: write shards (`observe.sha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,15 +121,22 @@ class Hats(Parquet):
 
         However the file is cut into row groups, the same objects come together.
         """
-        held: list[pa.Table] = []
-        for place in self._files_of(partition):
-            for table in self._tables_of(place, size):
-                joined = pa.concat_tables([*held, table])
-                if joined.num_rows >= size:
-                    yield self._observation(joined.slice(0, size))
-                held = [joined.slice(size) if joined.num_rows >= size else joined]
-        if held and held[0].num_rows:
-            yield self._observation(held[0])
+        return self._even(
+            (table for place in self._files_of(partition) for table in self._tables_of(place, size)), size
+        )
+
+    def raw(self, columns: Sequence[str], size: int = 1 << 16) -> Iterator[pa.RecordBatch]:
+        """Columns as they stand in the files, of all rows in their order, at most `size` at a time."""
+        for place in self.files:
+            try:
+                yield from opened(place).iter_batches(size, columns=list(columns))
+            except (OSError, pa.ArrowException) as error:
+                raise CorruptFile(place.name, saw=error, want="a complete Parquet file") from error
+
+    @property
+    def position(self) -> tuple[str, str]:
+        """The columns of right ascension and declination."""
+        return self.properties.get("hats_col_ra", "ra"), self.properties.get("hats_col_dec", "dec")
 
     @cached_property
     def _every(self) -> tuple[Partition, ...]:
@@ -159,7 +166,7 @@ class Hats(Parquet):
 
     @property
     def _place(self) -> tuple[str, ...]:
-        return self.properties.get("hats_col_ra", "ra"), self.properties.get("hats_col_dec", "dec")
+        return self.position
 
     @property
     def _cell(self) -> str:

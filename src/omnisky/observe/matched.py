@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from omnisky.errors import BadValue, ObservationError
 from omnisky.observe.join import join
 from omnisky.observe.loader import Source
 from omnisky.observe.match import Association, Pairs, Places, checked_radius, crossmatch, nearest
-from omnisky.observe.opened import motion_of, opened, rows_of
-from omnisky.observe.shards import write_shards
+from omnisky.observe.opened import first_of, motion_of, opened, rows_of
+from omnisky.observe.shards import Shards, begin_shards, write_shards
 from omnisky.observe.survey import SURVEYS
 from omnisky.storage import atomic
 
@@ -57,11 +57,10 @@ def match_files(
 ) -> Matched:
     """Match what two paths hold, and write the pairs to `table`, all that both sides measured of them to `folder`.
 
-    Of the Multimodal Universe, shards, HATS and Parquet only the positions are read, unless more is asked for; then of
-    HATS and Parquet the matched rows are held in memory. `table` is Parquet or .csv (see `write_pairs`); `folder`
-    becomes training shards, one row a pair: killed and called again, it goes on where it was. A radius or table that
-    cannot be is refused before anything is read. Raises what `crossmatch`, the readers and `write_shards` raise;
-    ObservationError where one side has no positions, or nothing is left to write.
+    Of the Multimodal Universe, shards, HATS and Parquet only the positions are held in memory. `table` is Parquet or
+    .csv (see `write_pairs`), `folder` what `write_matched` makes. A radius or table that cannot be is refused before
+    anything is read. Raises what `crossmatch`, the readers and `write_shards` raise; ObservationError where one side
+    has no positions, or nothing is left to write.
     """
     checked_radius(radius_arcsec)
     if table is not None:
@@ -76,12 +75,44 @@ def match_files(
     if table is not None:
         write_pairs(table, a, b, found)
     if folder is not None:
-        if not len(found):
-            raise ObservationError("no pairs, so no data set", saw=f"{radius_arcsec:g} arcsec", hint="a larger radius")
-        rows = join(rows_of(here, found.left_row, a), rows_of(there, found.right_row, b), found)
-        how = f"{getattr(pairs, '__name__', pairs)} within {radius_arcsec} arcsec, epoch {epoch_yr}"
-        write_shards(rows, folder, sources=[str(left), str(right), how], licences=_licences(rows))
+        told = about((left, right), (here, there), radius_arcsec, pairs, epoch_yr)
+        write_matched((here, there), found, folder, told)
     return Matched(found=found, left=a, right=b, radius_arcsec=radius_arcsec)
+
+
+class About(TypedDict):
+    """What the manifest of a data set of both sides says."""
+
+    sources: list[str]
+    licences: list[str]
+
+
+def about(
+    paths: Sequence[str | Path], sides: Sequence[Any], radius_arcsec: float, pairs: Pairs, epoch_yr: float | None
+) -> About:
+    """Which sides, as `opened` gave them, were matched how; and the licences of the surveys that their parts name."""
+    how = f"{getattr(pairs, '__name__', pairs)} within {radius_arcsec} arcsec, epoch {epoch_yr}"
+    held = [part for side in sides for part in first_of(side).parts.values()]
+    surveys = {getattr(part, "survey", "") for part in held} & set(SURVEYS)
+    licences = sorted(f"{name}: {SURVEYS[name].licence}" for name in surveys if SURVEYS[name].licence)
+    return About(sources=[*map(str, paths), how], licences=licences)
+
+
+def write_matched(sides: Sequence[Any], found: Association, folder: str | Path, told: About) -> Shards:
+    """All that both sides, as `opened` gave them, measured of the pairs: training shards, one row a pair.
+
+    No side is held in memory; the matched rows need three times their size on disk meanwhile. Killed and called again,
+    this goes on where it was. Raises ObservationError (no pairs), and what `write_shards` raises.
+    """
+    if not len(found):
+        raise ObservationError("no pairs, so no data set", saw="nobody within the radius", hint="a larger radius")
+    scratch = begin_shards(folder, **told)
+    if scratch is None:
+        return Shards(folder)
+    left, left_row = rows_of(sides[0], found.left_row, scratch / "left")
+    right, right_row = rows_of(sides[1], found.right_row, scratch / "right")
+    rows = join(left, right, replace(found, left_row=left_row, right_row=right_row))
+    return write_shards(rows, folder, **told)
 
 
 def write_pairs(path: str | Path, left: Source | Places, right: Source | Places, found: Association) -> None:
@@ -124,9 +155,3 @@ def _refuse_table(path: Path) -> None:
 
 def _placed(side: Places) -> int:
     return int((np.isfinite(side.ra) & np.isfinite(side.dec)).sum())
-
-
-def _licences(rows: Source) -> Sequence[str]:
-    """Of the surveys that the parts name."""
-    surveys = {getattr(part, "survey", "") for part in rows.take(slice(0, 1)).parts.values()} & set(SURVEYS)
-    return sorted(f"{name}: {SURVEYS[name].licence}" for name in surveys if SURVEYS[name].licence)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,18 @@ import numpy as np
 from jaxtyping import Integer
 
 from omnisky.observe.loader import Source, blocks
-from omnisky.observe.match import Places
 from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.motion import COLUMNS, Motion, moved
 from omnisky.observe.parquet import Parquet
+from omnisky.observe.pieces import spill
 from omnisky.observe.place import is_remote
 from omnisky.observe.read import scan
 from omnisky.observe.shards import Shards, is_shards
-from omnisky.observe.types import Labels, Observation, Scalars, concatenate
+from omnisky.observe.types import Labels, Observation, Scalars
 
 _AT_ONCE = 1 << 16
 """rows of ids, positions and motions: some 5 MB"""
-_MEASURED_AT_ONCE = 512
+_MEASURED_AT_ONCE = 256
 
 
 def opened(path: str | Path) -> Any:
@@ -34,41 +34,23 @@ def opened(path: str | Path) -> Any:
     return found if isinstance(found, Parquet | MMUHdf5) else found.read()
 
 
-def rows_of(side: Any, rows: Integer[np.ndarray, " wanted"], places: Places) -> Source:
-    """What `opened` gave as rows to take, with all that was measured; of Parquet, which has no rows to take, these are
-    read into memory, and no others.
+def first_of(side: Any) -> Observation:
+    """The first object, or none: what parts there are."""
+    return next(_pieces(side, 1), Observation.of([]))
+
+
+def rows_of(
+    side: Any, rows: Integer[np.ndarray, " wanted"], scratch: Path
+) -> tuple[Source, Integer[np.ndarray, " wanted"]]:
+    """What `opened` gave, as rows to take, with all that was measured; and which of them are the rows asked for.
+
+    Parquet has no rows to take: those asked for, and no others, are laid out in `scratch`. Called again after it was
+    killed, this goes on.
     """
     if not isinstance(side, Parquet):
-        return side
-    kept: list[Observation] = []
-    rows, start = np.unique(rows), 0
-    for seen in side.batches(_MEASURED_AT_ONCE):
-        low, high = np.searchsorted(rows, [start, start + len(seen)])
-        if high > low or not kept:  # the first piece in any case: an empty one tells of the parts
-            kept.append(seen.take(rows[low:high] - start))
-        start += len(seen)
-    return _Kept(concatenate(kept), rows, places)
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """Some rows of a long table, under their numbers there."""
-
-    seen: Observation
-    rows: Integer[np.ndarray, " kept"]
-    places: Places
-    """of all rows of the table"""
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def take(self, index: Any) -> Observation:
-        """The chosen objects, which must be among those that are kept."""
-        return self.seen.take(np.searchsorted(self.rows, index))
-
-    def catalogue(self) -> Observation:
-        """Ids and positions of all rows, and no parts."""
-        return self.places.take(slice(None))
+        return side, rows
+    kept, at = np.unique(rows, return_inverse=True)
+    return spill(side.batches_at(kept, _MEASURED_AT_ONCE), scratch), at.astype(np.int64)
 
 
 def motions_of(side: Any) -> Any:
@@ -91,20 +73,24 @@ def motion_of(side: Any) -> Motion | None:
 
 def moves(side: Any) -> bool:
     """True where there are columns of proper motion."""
-    return Motion.piece(next(_pieces(motions_of(side), 1), Observation.of([]))) is not None
+    return Motion.piece(first_of(motions_of(side))) is not None
 
 
-def placed(side: Any, epoch_yr: float | None = None) -> Iterator[Observation]:
+def placed(side: Any, epoch_yr: float | None = None, *, numbered: bool = False) -> Iterator[Observation]:
     """Ids and positions, piece by piece, of those that have a position; with `epoch_yr` (Julian year) moved there, as
-    far as their proper motions are known. Raises MissingModality (no epoch of the positions), ObservationError (units).
+    far as their proper motions are known; `numbered`: as ids the numbers of their rows. Raises MissingModality (no
+    epoch of the positions), ObservationError (units).
     """
     if epoch_yr is not None:
         held = motions_of(side)
     else:
         held = replace(side, parts=(), columns=()) if isinstance(side, Parquet) else side
+    start = 0
     for seen in _pieces(held, _AT_ONCE):
         motion = None if epoch_yr is None else Motion.piece(seen)
-        at = Observation(seen.object_id, seen.ra, seen.dec)
+        names = np.arange(start, start + len(seen)).astype(np.str_) if numbered else seen.object_id
+        start += len(seen)
+        at = Observation(names, seen.ra, seen.dec)
         if motion is not None and epoch_yr is not None:
             at = moved(at, motion, epoch_yr)
         yield at.take(np.isfinite(at.ra) & np.isfinite(at.dec))

@@ -7,7 +7,7 @@ read first, and the rest only where an object is left. `observe.hats` builds on 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool
+from jaxtyping import Bool, Integer
 
 from omnisky.errors import BadValue, CorruptFile, MissingModality, ObservationError
 from omnisky.observe.arrow import from_arrow
@@ -55,6 +55,13 @@ class Parquet(Choosing):
     def batches_of(self, place: Folder, size: int = 512) -> Iterator[Observation]:
         """The selection's objects in one of the `files`, at most `size` at a time."""
         return (self._observation(table) for table in self._tables_of(place, size))
+
+    def batches_at(self, rows: Integer[np.ndarray, " wanted"], size: int = 512) -> Iterator[Observation]:
+        """These rows (rising, counted through all files, selection or not), `size` at a time; the last are fewer.
+
+        Row groups that hold none of them are not read.
+        """
+        return self._even(self._tables_at(rows, size), size)
 
     def read(self) -> Observation:
         """All objects of the selection at once. Raises ObservationError where half the memory would not hold them."""
@@ -154,12 +161,49 @@ class Parquet(Choosing):
         for place in self.files:
             yield from self._tables_of(place, size)
 
-    def _tables_of(self, place: Folder, size: int) -> Iterator[pa.Table]:
+    def _even(self, tables: Iterable[pa.Table], size: int) -> Iterator[Observation]:
+        """Tables of at most `size` rows as observations of `size`; the last has fewer."""
+        held: list[pa.Table] = []
+        for table in tables:
+            joined = pa.concat_tables([*held, table])
+            if joined.num_rows >= size:
+                yield self._observation(joined.slice(0, size))
+            held = [joined.slice(size) if joined.num_rows >= size else joined]
+        if held and held[0].num_rows:
+            yield self._observation(held[0])
+
+    def _tables_at(self, rows: Integer[np.ndarray, " wanted"], size: int) -> Iterator[pa.Table]:
+        start = 0
+        for place in self.files:
+            file = self._opened(place)
+            for group in range(file.metadata.num_row_groups):
+                many = file.metadata.row_group(group).num_rows
+                low, high = np.searchsorted(rows, [start, start + many])
+                if low < high:
+                    yield from self._some_of(file, group, rows[low:high] - start, size, place)
+                start += many
+
+    def _some_of(
+        self, file: pq.ParquetFile, group: int, rows: Integer[np.ndarray, " wanted"], size: int, place: Folder
+    ) -> Iterator[pa.Table]:
+        start = 0
+        for table in self._slowly(file, group, size, place):
+            low, high = np.searchsorted(rows, [start, start + table.num_rows])
+            if low < high:
+                yield table.take(pa.array(rows[low:high] - start))  # a copy: a slice would keep all of it
+            start += table.num_rows
+
+    def _opened(self, place: Folder) -> pq.ParquetFile:
+        """Raises CorruptFile where columns of the answer are missing."""
         file = opened(place)
-        deciding = self._deciding(file.schema_arrow, place)
         missing = [name for name in self._needed if name not in file.schema_arrow.names]
         if missing:
             raise CorruptFile(f"{place.name}: another schema", saw=file.schema_arrow.names[:20], want=missing)
+        return file
+
+    def _tables_of(self, place: Folder, size: int) -> Iterator[pa.Table]:
+        file = self._opened(place)
+        deciding = self._deciding(file.schema_arrow, place)
         for group in range(file.metadata.num_row_groups):
             if not self._may_hold(file.metadata.row_group(group)):
                 continue

@@ -161,12 +161,9 @@ def write_shards(
         raise BadValue("shard_bytes", saw=shard_bytes, want="1 or more, better 256 MB")
     folder = Path(folder).expanduser()
     settings = {"seed": seed, "shard_bytes": shard_bytes, "licences": list(licences), "sources": list(sources)}
-    scratch = begin(folder, settings, _MANIFEST)
+    scratch = _begun(folder, settings)
     if scratch is None:
-        done = Shards(folder)
-        if {key: done.manifest[key] for key in settings} != settings:
-            raise BadValue(f"{folder} is finished", saw=settings, want=done.manifest["seed"], hint="another folder")
-        return done
+        return Shards(folder)
     spilled = spill(pieces, scratch)
     order = shuffled(len(spilled), seed)
     count = -(-_bytes(spilled) // shard_bytes)
@@ -188,6 +185,31 @@ def write_shards(
     save_json(told, folder / _MANIFEST)
     finish(scratch)
     return Shards(folder)
+
+
+def begin_shards(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    licences: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> Path | None:
+    """The hidden folder that `write_shards` works in, for who must lay out the pieces first; None where all is done.
+
+    It goes when the shards are written. Raises BadValue (a folder with other things in it, or begun otherwise).
+    """
+    settings = {"seed": seed, "shard_bytes": shard_bytes, "licences": list(licences), "sources": list(sources)}
+    return _begun(Path(folder).expanduser(), settings)
+
+
+def _begun(folder: Path, settings: dict[str, Any]) -> Path | None:
+    scratch = begin(folder, settings, _MANIFEST)
+    if scratch is None:
+        held = {key: Shards(folder).manifest[key] for key in settings}
+        if held != settings:
+            raise BadValue(f"{folder} is finished", saw=settings, want=held, hint="another folder")
+    return scratch
 
 
 def shuffled(n: int, seed: int) -> Integer[np.ndarray, " object"]:
