@@ -4,16 +4,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from skies import SPECTRUM, alive
 
 import omnisky
 from omnisky.cli import main
 from omnisky.codec.modalities import DOMAINS
 from omnisky.codec.scalar import ScalarCodec, fitted, plan, redshift_grid, sample
-from omnisky.codec.spectrum import SpectrumCodec
-from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, MissingModality
-from omnisky.generate import Roar, answers, expected, fill, posterior
+from omnisky.generate import Roar, answers, posterior
 from omnisky.generate.answers import keys_of, table
 from omnisky.model import store
 from omnisky.model.any_to_any import AION
@@ -68,30 +65,6 @@ def test_inputs_are_all_or_those_that_are_named(model, seen):
     row = table(less, [everything])
     assert row.column_names[:5] == ["object_id", "ra", "dec", "z_mean", "z_mode"]
     np.testing.assert_allclose(row["z_q50"].to_numpy(), everything.quantile(0.5))
-
-
-def test_what_is_expected_is_what_draws_are_on_average():
-    """Of the latent vectors exactly; a codec's decoder bends what it is given. Numbers have posteriors instead."""
-    key, numbers = "tok_spectrum_desi", ("tok_flux_g", "tok_z")
-    config = AnyToAnyConfig(
-        core=gated(1, 16, 2), decoder_depth=1, vocabularies=tuple(AION[name] for name in (key, *numbers)), spread=2.0
-    )
-    model, codec = config.build(0).eval(), SpectrumCodec(network=alive(SPECTRUM.build()))
-    given = Tokens({"tok_flux_g": Span(torch.tensor([[3], [900]]), torch.zeros(2, 1, dtype=torch.long))})
-    chances = expected(model, given, (key,))
-    torch.testing.assert_close(chances[key].values.sum(-1), torch.ones(2, 273))
-    drawn = fill(model, given, (key,), Roar(steps=1), draws=400, generator=torch.Generator().manual_seed(0))[key].values
-    bits = codec.network.bits
-    mean = bits.vectors(drawn[:, 1:]).unflatten(0, (2, 400)).mean(1)
-    assert float((bits.vectors(chances[key].values[:, 1:]) - mean).abs().max()) < 5.5 / 400**0.5
-    model.codecs = (codec,)
-    seen = Observation.of(["a", "b"], scalars=Scalars(values=np.ones((2, 1)), names=("FLUX_G",)))
-    assert codec.decode(chances)["spectrum"].flux.shape == (2, codec.network.config.num_pixels)
-    for wrong in (("tok_z",), (key, "tok_z")):
-        with pytest.raises(BadValue, match="for numbers"):
-            expected(model, given, wrong)
-    with pytest.raises(BadValue, match="draws"):
-        answers(model, seen, ("spectrum_desi",), how=None, draws=2)
 
 
 def test_the_command_line_writes_what_can_be_read(folder, seen, tmp_path):

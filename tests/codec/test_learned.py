@@ -89,20 +89,6 @@ def test_ids_are_in_the_vocabulary_and_others_are_refused(codec):
         codec.decode(Tokens({codec.name: span.span(0, 7)}))
 
 
-@named
-def test_sure_chances_are_ids_and_others_are_averaged(codec):
-    span = codec.encode(SKY)[codec.name]
-    sure = torch.nn.functional.one_hot(span.values.long(), codec.network.codes).float()
-    whole, again, half = (
-        codec.decode(Tokens({codec.name: Span(values, span.positions)}), like=SKY)[codec.part].flux
-        for values in (span.values, sure, (sure + sure.roll(1, 0)) / 2)
-    )
-    np.testing.assert_allclose(again, whole, rtol=1e-4, atol=1e-5 * np.nanmax(np.abs(whole)))
-    assert not np.allclose(half, whole, rtol=0.01)
-    with pytest.raises(ShapeMismatch, match="chance"):
-        codec.decode(Tokens({codec.name: Span(sure[..., 1:], span.positions)}))
-
-
 @pytest.mark.parametrize("codec", [IMAGES, MAPS], ids=lambda codec: codec.name)
 def test_half_precision_keeps_nearly_all_ids(codec):
     dtypes = (torch.float32, torch.bfloat16)

@@ -83,7 +83,6 @@ def generate(
     top_p: float = 0.0,
     guidance: float = 1.0,
     surest: bool = False,
-    mean: bool = False,
     seed: int = 0,
     batch: int = 32,
 ) -> None:
@@ -113,8 +112,6 @@ def generate(
         How far to go from what is said without the inputs to what is said with them; 1 is with.
     surest
         Tell the surest tokens first (MaskGIT) instead of in random order (ROAR).
-    mean
-        Draw nothing, but average over all that could be drawn, in one pass: best for measuring.
     seed
         Of the draws.
     batch
@@ -129,11 +126,7 @@ def generate(
     from omnisky.watch import counting_bar
 
     keep_memory()
-    way = (
-        None
-        if mean
-        else (MaskGit if surest else Roar)(steps=steps, temperature=temperature, top_p=top_p, guidance=guidance)
-    )
+    way = (MaskGit if surest else Roar)(steps=steps, temperature=temperature, top_p=top_p, guidance=guidance)
     draw = torch.Generator().manual_seed(seed)
     loaded = _any_to_any(model)
     with counting_bar("generate") as watch:

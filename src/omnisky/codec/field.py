@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from omnisky.codec.image import centred
 from omnisky.codec.published import at_precision, known_fields, plain, some_at_once
-from omnisky.codec.quantize import FSQ, Told, demand_told
+from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present
-from omnisky.errors import BadPixels, BadValue, BandMismatch
+from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch
 from omnisky.observe.types import Image, Observation, SegmentationMap
 
 KINDS = 5
@@ -166,8 +166,8 @@ class FieldBody(nn.Module):
         """Row by row."""
         return self._quantizer.ids(self.latent(field)).flatten(1)
 
-    def vectors(self, ids: Told) -> Float[Tensor, "object number gy gx"]:
-        """What ids stand for, or on average do. Raises BadValue for ids outside the vocabulary."""
+    def vectors(self, ids: Integer[Tensor, "object gy gx"]) -> Float[Tensor, "object number gy gx"]:
+        """What ids stand for. Raises BadValue for ids outside the vocabulary."""
         return self._quantizer.vectors(ids)
 
     def drawn(self, vectors: Float[Tensor, "object number gy gx"]) -> Float[Tensor, "object y x"]:
@@ -263,7 +263,8 @@ class FieldCodec:
         Raises ShapeMismatch, and BadValue for ids outside the vocabulary.
         """
         config, span = self.network.config, tokens[self.name]
-        demand_told(span, self.name, config.grid**2, self.network.codes)
+        if span.values.shape[1:] != (config.grid**2,):
+            raise ShapeMismatch(self.name, saw=tuple(span.values.shape[1:]), want=f"{config.grid**2} ids")
         self.network.eval()
         ids, there = span.values.cpu().unflatten(1, (config.grid, config.grid)), span.there().any(1).cpu()
         flux = torch.full((len(ids), 1, config.side, config.side), torch.nan)

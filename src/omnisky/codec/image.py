@@ -28,9 +28,8 @@ from omnisky.codec.image_network import ImageCodecConfig as ImageCodecConfig
 from omnisky.codec.image_network import ImageNetwork as ImageNetwork
 from omnisky.codec.image_network import widened as widened
 from omnisky.codec.published import at_precision, some_at_once
-from omnisky.codec.quantize import demand_told
 from omnisky.codec.tokens import Span, Tokens, absent_where
-from omnisky.errors import BadPixels, BadValue, BandMismatch
+from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch
 from omnisky.observe.types import Image, Observation
 
 
@@ -87,7 +86,7 @@ class ImageCodec:
         self, tokens: Tokens, like: Observation | None = None, bands: tuple[str, ...] | None = None
     ) -> Observation:
         """Images in nanomaggies, in `bands`: the survey's own ("g") or any channel ("HSC-Y"); those of `like`, if
-        nothing is said, and all of the survey's without. Of chances, as of `generate.expected`, their average.
+        nothing is said, and all of the survey's without.
 
         Raises BandMismatch, ShapeMismatch, BadValue (ids outside the vocabulary).
         """
@@ -95,7 +94,8 @@ class ImageCodec:
         model = like[self.part] if like is not None and self.part in like else None
         bands = bands or (self.row.bands if model is None else model.bands)
         channels = _channels(bands, self.row, config)
-        demand_told(span, self.name, config.grid**2, self.network.codes)
+        if span.values.shape[1:] != (config.grid**2,):
+            raise ShapeMismatch(self.name, saw=tuple(span.values.shape[1:]), want=f"{config.grid**2} ids")
         ids, there = span.values.cpu(), span.there().any(1).cpu()
         size = (config.side, config.side) if model is None else _cropped(model.flux.shape[-2:], config.side)
         top, left = ((config.side - n) // 2 for n in size)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from omnisky.codec.magvit import ALMOST_SHUT, MagVit, Padded, exactly, lay_out, pointwise
 from omnisky.codec.published import known_fields, plain
-from omnisky.codec.quantize import FSQ, Told
+from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import LATER, Codec, Span, Tokens
 from omnisky.errors import BadValue
 
@@ -209,10 +209,10 @@ class ImageNetwork(nn.Module):
         """Row by row, from the top left."""
         return self._quantizer.ids(self.latent(flux, seen)).flatten(1)
 
-    def pixels(self, ids: Told, channels: list[int] | None = None) -> Float[Tensor, "object channel y x"]:
-        """Nanomaggies of ids or of their chances, in all channels or in these. Raises BadValue for ids outside the
-        vocabulary.
-        """
+    def pixels(
+        self, ids: Integer[Tensor, "object token"], channels: list[int] | None = None
+    ) -> Float[Tensor, "object channel y x"]:
+        """Nanomaggies, in all channels or in these. Raises BadValue for ids outside the vocabulary."""
         grid = self.config.grid
         return self.drawn(self._quantizer.vectors(ids.unflatten(1, (grid, grid))), channels)
 

@@ -14,13 +14,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.tokens import Span
-from omnisky.errors import BadValue, ShapeMismatch
+from omnisky.errors import BadValue
 
 MARGIN = 1e-3
 """by how much the bounds lie beyond the outermost levels"""
-Told = Integer[Tensor, "object *place"] | Float[Tensor, "object *place code"]
-"""ids, or the chance of each id, which sum to 1"""
 
 
 class FSQ(nn.Module):
@@ -47,10 +44,8 @@ class FSQ(nn.Module):
         digits = self._bounded(z).round().int() + self._half(z.ndim)
         return (digits * _column(self._basis(), z.ndim)).sum(1, dtype=torch.int32)
 
-    def vectors(self, ids: Told) -> Float[Tensor, "object number *place"]:
-        """What these ids stand for, or on average do. Raises BadValue for ids outside the vocabulary."""
-        if ids.is_floating_point():
-            return _averaged(self.vectors(torch.arange(self.codes, device=ids.device)[None])[0], ids)
+    def vectors(self, ids: Integer[Tensor, object * place]) -> Float[Tensor, "object number *place"]:
+        """What these ids stand for. Raises BadValue for ids outside the vocabulary."""
         demand_ids(ids, self.codes)
         n = ids.ndim + 1
         digits = (ids[:, None] // _column(self._basis(), n)) % _column(self.levels, n)
@@ -90,10 +85,8 @@ class LFQ(nn.Module):
         """0 … codes − 1."""
         return ((z > 0) * _column(self._place(), z.ndim)).sum(1)
 
-    def vectors(self, ids: Told) -> Float[Tensor, "object number *place"]:
-        """±1 for each bit, or its mean. Raises BadValue for ids outside the vocabulary."""
-        if ids.is_floating_point():
-            return _averaged(self.vectors(torch.arange(self.codes, device=ids.device)[None])[0], ids)
+    def vectors(self, ids: Integer[Tensor, object * place]) -> Float[Tensor, "object number *place"]:
+        """±1 for each bit. Raises BadValue for ids outside the vocabulary."""
         demand_ids(ids, self.codes)
         return torch.where((ids[:, None].long() & _column(self._place(), ids.ndim + 1)) != 0, 1.0, -1.0)
 
@@ -153,20 +146,6 @@ def demand_ids(ids: Integer[Tensor, "*place"], codes: int) -> None:
         raise BadValue(
             "tokens outside the vocabulary", saw=saw, want=f"0 … {codes - 1}", hint="another codec's tokens?"
         )
-
-
-def demand_told(span: Span, name: str, length: int, codes: int) -> None:
-    """Refuse what is neither so many ids nor the chances of all ids at so many places. Raises ShapeMismatch."""
-    want = (length, codes) if span.values.is_floating_point() else (length,)
-    if span.values.shape[1:] != want:
-        words = f"{length} ids, or the chance of each of {codes} ids at {length} places"
-        raise ShapeMismatch(name, saw=tuple(span.values.shape[1:]), want=words)
-
-
-def _averaged(
-    table: Float[Tensor, "number code"], chances: Float[Tensor, "object *place code"]
-) -> Float[Tensor, "object number *place"]:
-    return (chances.float() @ table.mT).movedim(-1, 1)
 
 
 def _column(numbers: Tensor, ndim: int) -> Tensor:

@@ -19,13 +19,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from omnisky.codec.published import at_precision, some_at_once
-from omnisky.codec.quantize import demand_told
 from omnisky.codec.sections import demand_increasing
 from omnisky.codec.spectrum_network import Scales
 from omnisky.codec.spectrum_network import SpectrumCodecConfig as SpectrumCodecConfig
 from omnisky.codec.spectrum_network import SpectrumNetwork as SpectrumNetwork
 from omnisky.codec.tokens import Span, Tokens, absent_where
-from omnisky.errors import BadPixels, BadValue
+from omnisky.errors import BadPixels, BadValue, ShapeMismatch
 from omnisky.observe.types import Observation, Spectrum
 
 NAMES = {"desi": "tok_spectrum_desi", "sdss": "tok_spectrum_sdss"}
@@ -76,12 +75,13 @@ class SpectrumCodec:
     @torch.no_grad()
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:
         """Spectra on the wavelengths of `like`, or on the network's own. `good` is False where the network says that a
-        pixel is bad, and beyond its grid. Of chances, as of `generate.expected`, their average.
+        pixel is bad, and beyond its grid.
 
         Raises ShapeMismatch, BadValue (ids outside the vocabulary), and for `like` what `encode` raises of wavelengths.
         """
         span, config = tokens[self.name], self.network.config
-        demand_told(span, self.name, 1 + config.length, config.codebook_size)
+        if span.values.shape[1:] != (1 + config.length,):
+            raise ShapeMismatch(self.name, saw=tuple(span.values.shape[1:]), want=f"{1 + config.length} ids")
         there = span.there().any(1).cpu()
         model: Spectrum | None = like[self.part] if like is not None and self.part in like else None
         own = self.network.scales.wavelength
@@ -103,7 +103,7 @@ class SpectrumCodec:
     def said(self, tokens: Tokens, wave: Float[Tensor, "object wave"] | None = None) -> Float[Tensor, "object 2 wave"]:
         """Flux, and the logit of being bad, at these wavelengths (Å) or on the network's own; NaN for absent ones."""
         span, scales = tokens[self.name], self.network.scales
-        ids = span.values.cpu()
+        ids = span.values.cpu().long()
         pixels = scales.wavelength.shape[1] if wave is None else wave.shape[1]
         out = torch.full((len(ids), 2, pixels), torch.nan)
         for rows in some_at_once(span.there().any(1).cpu(), self.at_once):

@@ -17,7 +17,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from omnisky.codec.published import known_fields, plain
-from omnisky.codec.quantize import LFQ, Told, demand_ids
+from omnisky.codec.quantize import LFQ, demand_ids
 from omnisky.codec.tokens import LATER, Codec, Tokens, demand_present
 from omnisky.errors import BadValue
 
@@ -253,12 +253,8 @@ class Scales:
         level = torch.log10(mean.clamp(min=LEAST) + 1)
         return torch.bucketize(level, self.edges).clamp(max=len(self.edges) - 1)
 
-    def brightness(self, ids: Told) -> Float[Tensor, "object 1"]:
-        """What flux is divided by, in its unit; of chances the geometric mean. Raises BadValue for ids outside the
-        vocabulary.
-        """
-        if ids.is_floating_point():
-            return (ids.float() @ self.brightness(torch.arange(len(self.edges))).log()).exp()
+    def brightness(self, ids: Integer[Tensor, " object"]) -> Float[Tensor, "object 1"]:
+        """What flux is divided by, in its unit. Raises BadValue for ids outside the vocabulary."""
         demand_ids(ids, len(self.edges))
         return (10 ** self.edges[ids.long()] - 1).clamp(min=LEAST)[:, None]
 
@@ -321,10 +317,8 @@ class SpectrumNetwork(nn.Module):
         """From blue to red."""
         return self.bits.ids(self.latent(x))
 
-    def said(self, ids: Told) -> Float[Tensor, "object 2 wave"]:
-        """Of ids or of their chances: flux over brightness, less 1, and the logit of being bad. Raises BadValue for ids
-        outside the vocabulary.
-        """
+    def said(self, ids: Integer[Tensor, "object token"]) -> Float[Tensor, "object 2 wave"]:
+        """Flux over brightness, less 1, and the logit of being bad. Raises BadValue for ids outside the vocabulary."""
         return self.drawn(self.bits.vectors(ids))
 
     def drawn(self, vectors: Float[Tensor, "object number token"]) -> Float[Tensor, "object 2 wave"]:

@@ -3,7 +3,6 @@
 from omnisky.generate.answers import answers as answers
 from omnisky.generate.filling import MaskGit as MaskGit
 from omnisky.generate.filling import Roar as Roar
-from omnisky.generate.filling import expected as expected
 from omnisky.generate.filling import fill as fill
 from omnisky.generate.patches import generate as generate
 from omnisky.generate.posterior import Posterior as Posterior

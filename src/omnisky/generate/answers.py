@@ -11,7 +11,7 @@ import torch
 from omnisky.codec.book import detokenize, tokenize
 from omnisky.codec.tokens import Tokens
 from omnisky.errors import BadValue, MissingModality
-from omnisky.generate.filling import Roar, Way, expected, fill
+from omnisky.generate.filling import Roar, Way, fill
 from omnisky.generate.posterior import Posterior
 from omnisky.model.masked import AnyToAny
 from omnisky.observe.loader import Source
@@ -41,7 +41,7 @@ def answers(  # noqa: PLR0913 - what is asked, of whom, and how it is drawn
     seen: Source,
     targets: Sequence[str],
     inputs: Sequence[str] = (),
-    how: Way | None = WAY,
+    how: Way = WAY,
     *,
     draws: int = 1,
     generator: torch.Generator | None = None,
@@ -49,7 +49,7 @@ def answers(  # noqa: PLR0913 - what is asked, of whom, and how it is drawn
     watch: Callable[[int, int], None] | None = None,
     heard: Callable[[int], None] | None = None,
 ) -> Observation:
-    """What the model draws of the targets, as an observation of nothing else; with how=None what it expects of each.
+    """What the model draws of the targets, as an observation of nothing else.
 
     With several draws, objects are called id/0, id/1, …. Bands, sizes and wavelengths are those of the data where they
     have the modality, else the codec's own. `watch` hears of objects, `heard` of each step, as `fill` counts them.
@@ -57,16 +57,10 @@ def answers(  # noqa: PLR0913 - what is asked, of whom, and how it is drawn
     """
     if not len(seen) or batch < 1:
         raise BadValue(saw=f"{len(seen)} objects, batch={batch}", want="1 or more of each")
-    if how is None and draws > 1:
-        raise BadValue("draws of what is expected", saw=draws, want=1)
     keys, pieces = keys_of(model, targets), []
     for start in range(0, len(seen), batch):
         rows = seen.take(slice(start, min(start + batch, len(seen))))
-        given = shown(model, rows, inputs, keys)
-        if how is None:
-            told = expected(model, given, keys)
-        else:
-            told = fill(model, given, keys, how, draws=draws, generator=generator, watch=heard)
+        told = fill(model, shown(model, rows, inputs, keys), keys, how, draws=draws, generator=generator, watch=heard)
         like = rows.take(np.repeat(np.arange(len(rows)), draws))
         said = detokenize(Tokens({key: told[key] for key in keys}), like, codecs=model.codecs)
         pieces.append(_numbered(said, draws))

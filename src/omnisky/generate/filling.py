@@ -136,25 +136,6 @@ def fill(
     return (tokens.take(rows) if draws > 1 else tokens) | told
 
 
-@torch.inference_mode()
-def expected(model: AnyToAny, tokens: Tokens, targets: Sequence[str]) -> Tokens:
-    """The chance of each id of these modalities at each place, in one pass: codecs decode them to an average.
-
-    Nothing is drawn, so what the inputs do not tell comes out faint or smooth, where a draw makes something up. Raises
-    BadValue (a target that is also an input, or that is no image, spectrum or map), and as `model.encode` does.
-    """
-    averaged = [name for name, v in model.ends.vocabularies.items() if len(v.digits) > 1]  # a quantiser's
-    if strange := [name for name in targets if name in model.ends.vocabularies and name not in averaged]:
-        raise BadValue("no average of", saw=tuple(strange), want=tuple(averaged), hint="omnisky.posterior for numbers")
-    said = model.predict(tokens, targets)
-    return Tokens(
-        {
-            name: Span(logits.float().softmax(-1), torch.arange(logits.shape[1]).expand(logits.shape[:2]))
-            for name, logits in said.items()
-        }
-    )
-
-
 class _Telling:
     """What is known so far, with the inputs and without those that guidance does without."""
 
