@@ -13,8 +13,7 @@ from omnisky.codec.image import centred
 from omnisky.demo.story import Story
 from omnisky.errors import MissingExtra
 from omnisky.evaluate.aion import ASKED
-from omnisky.evaluate.aion_drawn import WAY
-from omnisky.generate import posterior
+from omnisky.generate import Roar, posterior
 from omnisky.generate.answers import answers, shown
 from omnisky.model import store
 from omnisky.model.masked import AnyToAny
@@ -23,6 +22,7 @@ from omnisky.observe.types import Observation
 from omnisky.page import Section, Table
 
 MODEL = "omnisky-aion"
+WAY = Roar(steps=8, temperature=0.5)
 HEADING = "Anything from anything"
 GALAXIES = 6
 LEGACY = ("flux_g", "flux_r", "flux_i", "flux_z", "image")

@@ -20,8 +20,8 @@ from omnisky.observe.mock import lines
 from omnisky.observe.types import Image, Observation, Spectrum
 
 WAY = Roar(steps=1, temperature=0.7)
-"""the likeliest ids are the same ones everywhere, and the codec knows no averages of ids; at temperature 1 a rare id makes
-χ² meaningless"""
+"""the likeliest ids are the same ones everywhere, and the codec knows no averages of ids; at temperature 1 a rare id
+makes χ² meaningless"""
 DRAWS = 8
 """of each object, decoded and averaged"""
 LATENT_AA = 25.6

@@ -44,7 +44,7 @@ def codec_image_mini(cut: int | None = 48) -> Run:
     """A small image codec: Legacy Survey and HSC images of the mock sky, or those of them that there are.
 
     It learns from the middle 48 px, a quarter of what it reads: a convolution is the same everywhere. But its gates
-    weigh all of an image, so that light comes out 5 to 10 % too bright until `codec-image-mini-whole` goes on from here.
+    weigh all of an image: light comes out 5 to 10 % too bright until `codec-image-mini-whole` goes on from here.
     """
     return Run(
         name="codec-image-mini",
