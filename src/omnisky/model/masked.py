@@ -47,8 +47,8 @@ class AnyToAnyConfig:
     begin with the same rows"""
     alike: bool = field(default=False, metadata=LATER)
     """the decoder begins by looking at what stands at the same place, and says what it sees there: keys begin as
-    queries, outputs as values turned back (after Trockman & Kolter 2023, arXiv:2305.09828), branches at a tenth. From
-    few objects, Glorot's start does not learn to look up a place at all"""
+    queries, outputs as values turned back (after Trockman & Kolter 2023, arXiv:2305.09828), branches at a tenth. What
+    it is worth after training was not measured"""
 
     def __post_init__(self) -> None:
         if min(self.shown, self.asked, self.decoder_depth) < 1:
@@ -320,14 +320,14 @@ class AnyToAny(nn.Module):
         """Of what stands in the tables, keep the size."""
         ends = self.ends
         for table in [ends.words.weight] + ([] if ends.answers is None else [ends.answers.weight]):
-            known: dict[tuple[int, ...], Tensor] = {}
+            waves: dict[str | tuple[int, ...], Tensor] = {}
             for name, v in ends.vocabularies.items():
                 if v.digits:
-                    rows, shared = table[ends.first[name] : ends.first[name] + v.size], len(v.digits) > 1
-                    waves = known[v.digits] if shared and v.digits in known else v.ordered(table.shape[1], draw)
-                    rows.copy_(rows.std() * waves)
-                    if shared:  # a quantiser's, which has the same levels for all its surveys
-                        known[v.digits] = waves
+                    rows = table[ends.first[name] : ends.first[name] + v.size]
+                    codec = v.digits if len(v.digits) > 1 else name  # a quantiser has the same levels for all surveys
+                    if codec not in waves:
+                        waves[codec] = v.ordered(table.shape[1], draw)
+                    rows.copy_(rows.std() * waves[codec])
 
     @torch.no_grad()
     def _align(self, draw: torch.Generator | None) -> None:

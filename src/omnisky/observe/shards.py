@@ -160,8 +160,13 @@ def write_shards(
     if shard_bytes < 1:
         raise BadValue("shard_bytes", saw=shard_bytes, want="1 or more, better 256 MB")
     folder = Path(folder).expanduser()
-    settings = {"seed": seed, "shard_bytes": shard_bytes, "licences": list(licences), "sources": list(sources)}
-    scratch = _begun(folder, settings)
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "shard_bytes": shard_bytes,
+        "licences": list(licences),
+        "sources": list(sources),
+    }
+    scratch = begin_shards(folder, **settings)
     if scratch is None:
         return Shards(folder)
     spilled = spill(pieces, scratch)
@@ -199,11 +204,8 @@ def begin_shards(
 
     It goes when the shards are written. Raises BadValue (a folder with other things in it, or begun otherwise).
     """
+    folder = Path(folder).expanduser()
     settings = {"seed": seed, "shard_bytes": shard_bytes, "licences": list(licences), "sources": list(sources)}
-    return _begun(Path(folder).expanduser(), settings)
-
-
-def _begun(folder: Path, settings: dict[str, Any]) -> Path | None:
     scratch = begin(folder, settings, _MANIFEST)
     if scratch is None:
         held = {key: Shards(folder).manifest[key] for key in settings}
