@@ -14,7 +14,7 @@ from omnisky.codec.image import BandRow, ImageCodec, ImageCodecConfig, Planes, w
 from omnisky.codec.quantize import FSQ, LFQ, usage
 from omnisky.codec.spectrum import GridRows, Read, SpectrumCodec, SpectrumCodecConfig, compressed
 from omnisky.codec.tokens import Codec, Span, Tokens
-from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch, UnknownLayout
+from omnisky.errors import BadPixels, BadValue, BandMismatch, MissingModality, ShapeMismatch, UnknownLayout
 from omnisky.model import store
 from omnisky.observe.shards import write_shards
 from omnisky.observe.types import Observation
@@ -474,3 +474,28 @@ def test_two_surveys_train_one_network(tmp_path):
     planes = (ROWS[0], Planes(config=IMAGE, survey="hsc", part="image_hsc", name="planes_hsc"))
     model = train(replace(small_run("image", 3), codecs=planes), tmp_path, seen)
     assert not torch.equal(model.subsample_in.weight[:, :5], IMAGE.build(0).subsample_in.weight[:, :5])
+
+
+def test_a_crossed_loss_is_about_what_the_other_survey_saw():
+    """And not about how much light the other's fibre caught."""
+    desi = GridRows(config=SPECTRUM).encode(SKY)["spectrum"]
+    sdss = replace(desi, values=desi.values.clone())
+    sdss.values[:, 2] += torch.randn(sdss.values[:, 2].shape, generator=torch.Generator().manual_seed(0))
+
+    def loss(crossed: float, *, brighter: bool = False) -> float:
+        own, other = desi.values.clone(), sdss.values.clone()
+        for values in (own, other) if brighter else ():
+            values[:, 2] *= 3
+            values[:, 3] /= 9
+        given = Tokens({"spectrum": replace(desi, values=own), "spectrum_sdss": replace(sdss, values=other)})
+        with torch.no_grad():
+            return float(replace(SPECTRUM, crossed=crossed).build(0).loss(given))
+
+    assert loss(1.0, brighter=True) == pytest.approx(loss(1.0), rel=1e-4)
+    assert loss(0.0, brighter=True) != pytest.approx(loss(0.0), rel=1e-2)
+    half = (loss(0.0) + loss(1.0)) / 2
+    assert loss(0.5) == pytest.approx(half, rel=1e-5)
+    with pytest.raises(MissingModality, match="two surveys"):
+        replace(SPECTRUM, crossed=0.5).build(0).loss(Tokens({"spectrum": desi}))
+    with pytest.raises(BadValue, match="crossed"):
+        replace(SPECTRUM, crossed=1.5)

@@ -42,7 +42,7 @@ def test_everything_is_measured_once(sky, codecs, tmp_path):
     assert sky["image"].flux.shape[-1] == sky["segmentation"].label.shape[-1] == SIDE_PX
     steps = []
     ready = train_all(sky, tmp_path, lambda name: steps.append, nullcontext, codecs, TINY)
-    assert len(steps) == 3 and not set(ready.test) & set(ready.learnt)
+    assert len(steps) == 2 * 3 and not set(ready.test) & set(ready.learnt)
     tokens = encode_all(tuple(IdTokens(name=n) for n in ("tok_image_hsc", "tok_spectrum_desi")), ready.tokens)
     hsc, desi = (span.there().all(1).numpy() for span in tokens.values())
     assert not (hsc & desi)[ready.learnt].any() and (hsc & desi)[ready.test].all()
@@ -55,4 +55,4 @@ def test_everything_is_measured_once(sky, codecs, tmp_path):
     assert "| CRPS |" in page(drawn, "Title", "Head")
     json.dumps(state(found))
     train_all(sky, tmp_path, lambda name: steps.append, nullcontext, codecs, TINY)
-    assert len(steps) == 3
+    assert len(steps) == 2 * 3

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import LFQ, demand_ids
 from omnisky.codec.tokens import LATER, Codec, Tokens, demand_present
-from omnisky.errors import BadValue
+from omnisky.errors import BadValue, MissingModality
 
 LEAST = 0.1
 """no spectrum is divided by less, in its unit of flux"""
@@ -55,6 +55,9 @@ class SpectrumCodecConfig:
     """weight, in training, of the entropy term of LFQ; 0 as published. Small networks need it to use their codes"""
     profiled: bool = field(default=False, metadata=LATER)
     """in training, ½ log(1 + χ²/n) of each spectrum instead of ½ χ²/n of all: as `ImageCodecConfig.profiled`"""
+    crossed: float = field(default=0.0, metadata=LATER)
+    """in training, share of χ² that is taken with what the other survey saw of the same object (Noise2Noise: Lehtinen
+    et al. 2018, arXiv:1803.04189), but for a factor. Its noise is another, so ids hold what both saw; 0 as published"""
 
     def __post_init__(self) -> None:
         if not 2**self.embedding_dim == 2**self.dim == self.codebook_size:
@@ -63,6 +66,8 @@ class SpectrumCodecConfig:
         if self.num_pixels % self.stride or self.latent_channels != self.encoder_dims[-1] or self.decoder_dims[-1] != 2:
             want = f"num_pixels of whole {self.stride}s, latent_channels the encoder's last, 2 the decoder's"
             raise BadValue("SpectrumCodecConfig", saw=f"{self.num_pixels}, {self.latent_channels}", want=want)
+        if not 0 <= self.crossed <= 1:
+            raise BadValue("crossed", saw=self.crossed, want="a share, 0 … 1")
 
     @classmethod
     def from_published(cls, said: Mapping[str, Any]) -> SpectrumCodecConfig:
@@ -90,7 +95,7 @@ class SpectrumCodecConfig:
 
 
 def _published() -> tuple[str, ...]:
-    return tuple(f.name for f in fields(SpectrumCodecConfig) if f.name not in ("indecision", "profiled"))
+    return tuple(f.name for f in fields(SpectrumCodecConfig) if f.name not in ("indecision", "profiled", "crossed"))
 
 
 # --- layers: (object, wave, channel) ------------------------------------------------------------------------------
@@ -336,11 +341,26 @@ class SpectrumNetwork(nn.Module):
         x, (flux, ivar, bad, covered), brightness = rows[:, :2], rows[:, 2:6].unbind(1), rows[:, 6, :1]
         z = self.latent(x)
         u, logit = self.drawn(self.bits(z)).unbind(1)
-        chi2, count = (ivar * (flux - (u + 1) * brightness).square()).sum(1), (ivar > 0).sum(1)
-        if self.config.profiled:
-            wrong = 0.5 * torch.log1p(chi2 / count.clamp(min=1)).mean()
-        else:
-            wrong = 0.5 * chi2.sum() / count.sum().clamp(min=1)
+        said = (u + 1) * brightness
+        wrong = self._wrong(said, flux, ivar)
+        if share := self.config.crossed:
+            if len(tokens.spans) != 2:
+                saw, want = tuple(tokens), "spectra of two surveys, which `crossed` compares"
+                raise MissingModality(saw=saw, want=want, hint="model.crossed=0 learns from one")
+            flux, ivar = flux.roll(tokens.objects, 0), ivar.roll(tokens.objects, 0)
+            with torch.no_grad():  # fibres of other widths: one factor is free
+                weight = ivar * said
+                factor = (weight * flux).sum(1, keepdim=True) / (weight * said).sum(1, keepdim=True).clamp(min=1e-12)
+            wrong = (1 - share) * wrong + share * self._wrong(said * factor, flux, ivar)
         flags = F.binary_cross_entropy_with_logits(logit, bad, covered, reduction="sum") / covered.sum().clamp(min=1)
         loss = wrong + flags + 0.25 * self.bits.commitment(z)
         return loss if not self.config.indecision else loss + self.config.indecision * self.bits.indecision(z)
+
+    def _wrong(
+        self, said: Float[Tensor, "object wave"], flux: Float[Tensor, "object wave"], ivar: Float[Tensor, "object wave"]
+    ) -> Float[Tensor, ""]:
+        """½ χ² a pixel, or by object as `profiled` has it."""
+        chi2, count = (ivar * (flux - said).square()).sum(1), (ivar > 0).sum(1)
+        if self.config.profiled:
+            return 0.5 * torch.log1p(chi2 / count.clamp(min=1)).mean()
+        return 0.5 * chi2.sum() / count.sum().clamp(min=1)

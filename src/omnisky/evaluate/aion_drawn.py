@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Integer
 
 from omnisky.adapt.score import Score, bootstrap
 from omnisky.codec.image import centred
+from omnisky.codec.spectrum import SpectrumCodec
 from omnisky.codec.token_shards import IdTokens
 from omnisky.codec.tokens import Codec, Span, Tokens, encode_all
 from omnisky.evaluate.aion_runs import Ready
@@ -88,14 +89,20 @@ def codec_of(ready: Ready, key: str) -> Codec:
 
 
 def drawn(ready: Ready, tokens: Tokens, codec: Codec, like: Observation, batch: int = 32) -> np.ndarray:
-    """The mean flux of some draws of a modality, given the others, batch by batch."""
+    """The mean flux of some draws of a modality, given the others, batch by batch.
+
+    Spectra are of their median brightness, or else the brightest draw would be most of the mean.
+    """
     draw, fluxes = torch.Generator().manual_seed(0), []
     for i in range(0, tokens.objects, batch):
         rows = slice(i, i + batch)
         given = tokens.take(rows)
         ids = fill(ready.model, given, (codec.name,), WAY, draws=DRAWS, generator=draw)[codec.name].values
-        each = ids.unflatten(0, (given.objects, DRAWS)).unbind(1)
-        where = torch.arange(ids.shape[1]).expand(each[0].shape)
+        ids = ids.unflatten(0, (given.objects, DRAWS))
+        if isinstance(codec, SpectrumCodec):
+            ids[..., 0] = ids[..., 0].median(1, keepdim=True).values
+        each = ids.unbind(1)
+        where = torch.arange(ids.shape[-1]).expand(each[0].shape)
         seen = [codec.decode(Tokens({codec.name: Span(one, where)}), like=like.take(rows))[codec.part] for one in each]
         fluxes.append(np.mean([cast(Image | Spectrum, one).flux for one in seen], axis=0))
     return np.concatenate(fluxes)

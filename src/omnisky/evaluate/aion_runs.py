@@ -1,6 +1,7 @@
 """From a made-up sky to a trained any-to-any model: each stage is skipped when its result is there.
 
-    sky/ codec-image-mini/ codec-image-mini-whole/ codec-spectrum-mini/ codec-field-mini/ tokens/ aion-mini/
+    sky/ codec-image-mini/ codec-image-mini-whole/ codec-spectrum-mini/ codec-field-mini/ tokens/
+    aion-mini-spectra/ aion-mini/
 
 A tenth of the sky is held out of all of them. Nobody but held-out objects has both HSC and DESI: an unseen pair.
 """
@@ -39,6 +40,7 @@ HELD_OUT = 0.1
 CODECS = (("codec-image-mini", "codec-image-mini-whole"), ("codec-spectrum-mini",), ("codec-field-mini",))
 """runs of each codec, each going on from the one before"""
 MODEL = "aion-mini"
+BEGINNING = "aion-mini-spectra"
 GROUPS = Groups(
     groups=(("legacysurvey", "hsc", "sdss", "gaia"), ("legacysurvey", "desi", "sdss", "gaia")), share=HELD_OUT
 )
@@ -110,8 +112,13 @@ def train_all(
             held_out=HELD_OUT,
             watch=counted if callable(counted) else None,
         )
-    run = edit(replace(recipe(MODEL), data=str(folder / "tokens"), held_out=HELD_OUT), changes)
-    return Ready.of(_trained(run, folder / MODEL, None, watch), source, read_shards(folder / "tokens"))
+    first, last = (
+        edit(replace(recipe(name), data=str(folder / "tokens"), held_out=HELD_OUT), changes)
+        for name in (BEGINNING, MODEL)
+    )
+    done = (folder / MODEL / "model").is_dir()
+    start = None if done else _trained(first, folder / BEGINNING, None, watch)
+    return Ready.of(_trained(last, folder / MODEL, None, watch, start), source, read_shards(folder / "tokens"))
 
 
 def make_sky(folder: Path, objects: int, workers: int, count: Counting) -> Shards:

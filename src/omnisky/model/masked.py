@@ -47,8 +47,8 @@ class AnyToAnyConfig:
     begin with the same rows"""
     alike: bool = field(default=False, metadata=LATER)
     """the decoder begins by looking at what stands at the same place, and says what it sees there: keys begin as
-    queries, outputs as values turned back (after Trockman & Kolter 2023, arXiv:2305.09828), branches at a tenth. What
-    it is worth after training was not measured"""
+    queries, in its first half as the fastest sines of places, outputs as values turned back (after Trockman & Kolter
+    2023, arXiv:2305.09828), branches at a tenth"""
 
     def __post_init__(self) -> None:
         if min(self.shown, self.asked, self.decoder_depth) < 1:
@@ -336,11 +336,28 @@ class AnyToAny(nn.Module):
             for last in (block.attention.out, block.mlp.down):
                 last.weight.mul_(0.1)
         self.project.weight.copy_(torch.eye(width))
-        for block in self.decoder.blocks:
+        for i, block in enumerate(self.decoder.blocks):
             key, value = block.cross.key_value.weight.chunk(2)
+            if 2 * i < len(self.decoder.blocks):
+                block.cross.query.weight.copy_(self._fastest())
+                for norm in (block.cross.norm_query, block.cross.norm_key):
+                    if isinstance(norm, nn.LayerNorm):
+                        norm.weight.fill_(_SHARP)
             key.copy_(block.cross.query.weight)
             nn.init.orthogonal_(value, generator=draw)
             block.cross.out.weight.copy_(value.mT)
+
+    def _fastest(self) -> Float[Tensor, "width width"]:
+        """Each head takes what turns fastest in places: of both axes, sines and cosines, as `across` lays them."""
+        core = self.config.core
+        each = core.width // core.heads
+        rows = torch.arange(each)
+        picked = rows % 4 * (core.width // 4) + rows // 4
+        return torch.eye(core.width)[picked].repeat(core.heads, 1)
+
+
+_SHARP = 2.0
+"""of normalised queries and keys: with heads of 28 numbers half of the weight falls on the very place"""
 
 
 def demand_tokens(slots: Slots) -> Slots:
