@@ -100,7 +100,8 @@ def drawn(ready: Ready, tokens: Tokens, codec: Codec, like: Observation, batch: 
         ids = fill(ready.model, given, (codec.name,), WAY, draws=DRAWS, generator=draw)[codec.name].values
         ids = ids.unflatten(0, (given.objects, DRAWS))
         if isinstance(codec, SpectrumCodec):
-            ids[..., 0] = ids[..., 0].median(1, keepdim=True).values
+            brightness = ids[..., :1].median(1, keepdim=True).values
+            ids = torch.cat([brightness.expand(-1, DRAWS, -1), ids[..., 1:]], 2)
         each = ids.unbind(1)
         where = torch.arange(ids.shape[-1]).expand(each[0].shape)
         seen = [codec.decode(Tokens({codec.name: Span(one, where)}), like=like.take(rows))[codec.part] for one in each]
