@@ -68,9 +68,9 @@ class Ready:
     tokens: Observation
     """ids of all objects, in the order of the source"""
     truth: Scalars
-    validation: Integer[np.ndarray, " object"]
-    test: Integer[np.ndarray, " object"]
-    learnt: Integer[np.ndarray, " object"]
+    validation: Integer[np.ndarray, " validated"]
+    test: Integer[np.ndarray, " tested"]
+    learnt: Integer[np.ndarray, " learnt"]
 
     @classmethod
     def of(cls, model: nn.Module, source: Source, tokens: Observation) -> Ready:
@@ -88,7 +88,7 @@ class Ready:
             learnt=rows[~away],
         )
 
-    def galaxies(self, rows: Integer[np.ndarray, " object"]) -> Integer[np.ndarray, " object"]:
+    def galaxies(self, rows: Integer[np.ndarray, " object"]) -> Integer[np.ndarray, " galaxy"]:
         """Those of these rows that are no stars."""
         return rows[self.truth["is_star"][rows] == 0]
 
