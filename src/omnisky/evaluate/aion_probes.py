@@ -41,8 +41,8 @@ class Probed:
 def probes(
     ready: Ready,
     asked: Mapping[str, Sequence[str]],
-    learnt: Integer[np.ndarray, " object"],
-    test: Integer[np.ndarray, " object"],
+    learnt: Integer[np.ndarray, " learnt"],
+    test: Integer[np.ndarray, " tested"],
     most: int,
     steps: int = STEPS,
 ) -> tuple[Probed, ...]:

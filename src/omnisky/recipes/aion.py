@@ -49,6 +49,20 @@ def aion(size: str = "base") -> Run:
     )
 
 
+MINI = AnyToAnyConfig(
+    core=gated(6, 112, 4),
+    decoder_depth=4,
+    shown=320,
+    asked=96,
+    rule=DirichletRule(shown=(0.05, 0.05, 0.2, 1.0), asked=(0.2, 1.0), kept_out=0.9, numbers_first=True),
+    tied=True,
+    spread=0.2,
+    ordered=True,
+    alike=True,
+)
+"""7.3 million parameters, of which 5.6 are the one table of 50,083 ids"""
+
+
 def aion_mini() -> Run:
     """All forty modalities in 7.3 million parameters, of which 5.6 are the one table of 50,083 ids.
 
@@ -60,17 +74,7 @@ def aion_mini() -> Run:
     """
     return Run(
         name="aion-mini",
-        model=AnyToAnyConfig(
-            core=gated(6, 112, 4),
-            decoder_depth=4,
-            shown=320,
-            asked=96,
-            rule=DirichletRule(shown=(0.05, 0.05, 0.2, 1.0), asked=(0.2, 1.0), kept_out=0.9, numbers_first=True),
-            tied=True,
-            spread=0.2,
-            ordered=True,
-            alike=True,
-        ),
+        model=MINI,
         codecs=IDS,
         steps=3000,
         batch=64,
@@ -91,7 +95,7 @@ def aion_mini_spectra() -> Run:
     return replace(
         run,
         name="aion-mini-spectra",
-        model=replace(run.model, shown=280, asked=273, rule=rule),
+        model=replace(MINI, shown=280, asked=273, rule=rule),
         codecs=tuple(one for one in IDS if one.name.startswith("tok_spectrum")),
         steps=500,
         batch=48,
