@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -144,55 +145,61 @@ def spectra(objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (flux + chance.normal(0, 1, wave.shape)).astype(np.float32), np.full_like(wave, 1.0), wave
 
 
-def _share(folder: Path, kind: str, config: Any) -> Callable[[], None]:
+def _share(folder: Path, config: Any, around: Any) -> Callable[[], None]:
     import torch
 
-    return lambda: torch.save(draw(config.build()), folder / f"{kind}.pt")
+    from omnisky.codec.saved import save_codec
+
+    def shared() -> None:
+        network = config.build()
+        state = draw(network)
+        network.load_state_dict(state)
+        codec = around(network=network.eval())
+        save_codec(codec, folder / codec.name)
+        torch.save(state, folder / f"{codec.name}.pt")
+
+    return shared
 
 
 def share_image(folder: Path, objects: int) -> Callable[[], None]:
-    """Weights for both sides."""
-    from omnisky.codec.image import ImageCodecConfig
+    """Weights for both sides, to each as it reads them."""
+    from omnisky.codec.image import ImageCodec, ImageCodecConfig
 
-    return _share(folder, "image", ImageCodecConfig())
+    return _share(folder, ImageCodecConfig(), ImageCodec)
 
 
 def share_spectrum(folder: Path, objects: int) -> Callable[[], None]:
-    """Weights for both sides."""
-    from omnisky.codec.spectrum import SpectrumCodecConfig
+    """Weights for both sides, to each as it reads them."""
+    from omnisky.codec.spectrum import SpectrumCodec, SpectrumCodecConfig
 
-    return _share(folder, "spectrum", SpectrumCodecConfig())
+    return _share(folder, SpectrumCodecConfig(), SpectrumCodec)
 
 
-def _ours(folder: Path, kind: str, config: Any, codec: Any, seen: Any, precision: str) -> Callable[[], Any]:
-    import torch
-
+def _ours(folder: Path, key: str, seen: Any, precision: str) -> Callable[[], Any]:
+    from omnisky.codec.saved import load_codec
     from omnisky.train.devices import PRECISIONS, keep_memory
 
     keep_memory()
-    network = config.build()
-    network.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True, mmap=True))
-    built = codec(network=network.eval(), dtype=PRECISIONS[precision])
-    return lambda: built.encode(seen)[built.name].values
+    loaded: Any = load_codec(folder / key, key)
+    codec = replace(loaded, dtype=PRECISIONS[precision])
+    return lambda: codec.encode(seen)[key].values
 
 
 def our_image(folder: Path, objects: int, precision: str) -> Callable[[], Any]:
     """As `ImageCodec.encode` does it, from pixels on."""
-    from omnisky.codec.image import ImageCodec, ImageCodecConfig
     from omnisky.observe.types import Image, Observation
 
     seen = Observation.of(range(objects), image=Image(flux=images(objects), bands=("g", "r", "i", "z")))
-    return _ours(folder, "image", ImageCodecConfig(), ImageCodec, seen, precision)
+    return _ours(folder, "tok_image", seen, precision)
 
 
 def our_spectrum(folder: Path, objects: int, precision: str) -> Callable[[], Any]:
     """As `SpectrumCodec.encode` does it, from pixels on."""
-    from omnisky.codec.spectrum import SpectrumCodec, SpectrumCodecConfig
     from omnisky.observe.types import Observation, Spectrum
 
     flux, ivar, wave = spectra(objects)
     seen = Observation.of(range(objects), spectrum=Spectrum(flux=flux, ivar=ivar, wavelength_aa=wave))
-    return _ours(folder, "spectrum", SpectrumCodecConfig(), SpectrumCodec, seen, precision)
+    return _ours(folder, "tok_spectrum_desi", seen, precision)
 
 
 def their_image(folder: Path, objects: int) -> Callable[[], Any]:
@@ -213,7 +220,7 @@ def their_image(folder: Path, objects: int) -> Callable[[], Any]:
     )
     bands = ["DES-G", "DES-R", "DES-I", "DES-Z"]
     seen = LegacySurveyImage(flux=torch.from_numpy(images(objects)), bands=bands)
-    return _theirs(folder, "image", codec, seen)
+    return _theirs(folder, "tok_image", codec, seen)
 
 
 def their_spectrum(folder: Path, objects: int) -> Callable[[], Any]:
@@ -236,7 +243,7 @@ def their_spectrum(folder: Path, objects: int) -> Callable[[], Any]:
     )
     flux, ivar, wave = (torch.from_numpy(array) for array in spectra(objects))
     seen = DESISpectrum(flux=flux, ivar=ivar, mask=torch.zeros_like(flux, dtype=torch.bool), wavelength=wave)
-    return _theirs(folder, "spectrum", codec, seen)
+    return _theirs(folder, "tok_spectrum_desi", codec, seen)
 
 
 def fluxes(objects: int) -> np.ndarray:
@@ -279,10 +286,10 @@ def their_scalar(folder: Path, objects: int) -> Callable[[], Any]:
     return _theirs(folder, "scalar", codec, LegacySurveyFluxG(value=torch.from_numpy(fluxes(objects))))
 
 
-def _theirs(folder: Path, kind: str, codec: Any, seen: Any) -> Callable[[], Any]:
+def _theirs(folder: Path, name: str, codec: Any, seen: Any) -> Callable[[], Any]:
     import torch
 
-    codec.load_state_dict(torch.load(folder / f"{kind}.pt", weights_only=True, mmap=True))
+    codec.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True, mmap=True))
     codec.eval()
 
     @torch.no_grad()

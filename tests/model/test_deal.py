@@ -1,5 +1,6 @@
 """Which tokens are shown and which asked for: disjoint, within budget, a function of the seed; spans of sequences."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from omnisky.codec.tokens import Span, Tokens
 from omnisky.errors import BadValue, MissingModality
 from omnisky.model.any_to_any import FIRST_SENTINEL, SENTINELS, Ends, Vocabulary
-from omnisky.model.deal import AionRule, DirichletRule, PerLogit, PerModality, PerToken, Surprise, spread
+from omnisky.model.deal import AionRule, DirichletRule, Focus, PerLogit, PerModality, PerToken, Surprise, spread
 from omnisky.model.spans import hide_stretches, merge_stretches
 
 WORDS = FIRST_SENTINEL + SENTINELS
@@ -17,6 +18,7 @@ NUMBERS_FIRST = DirichletRule(kept_out=0.9, numbers_first=True)
 RULES = (
     *(AionRule(), AionRule(kept_out=0.9)),
     *(DirichletRule(), DirichletRule(shown=(0.01, 10.0), asked=(1.0,)), NUMBERS_FIRST),
+    DirichletRule(kept_out=0.9, numbers_first=True, focus=(Focus(share=0.5, names=("image", "catalog")),)),
 )
 
 
@@ -121,6 +123,23 @@ def test_numbers_first(ends):
     assert bool((told.sum(1) + wanted.sum(1) == 2).all()) and 20 < int(wanted.sum()) < 180
 
 
+def test_a_focus_leaves_all_others_out(ends):
+    """Of objects that have both, two in three have nothing to do with magnitudes; the rest is as ever."""
+    given = batch(600)
+    focus = Focus(share=2 / 3, names=(LARGE, LIST, SMALL))
+    rule = DirichletRule(shown=(0.05,), asked=(1.0,), numbers_first=True, focus=(focus,))
+    shown, asked = rule.deal(ends, given, (20, 40), torch.Generator().manual_seed(3))
+    mag = ends.names.index("mag")
+    told = sum(((s.kinds == mag) & s.there()).any(1) for s in (shown, asked.slots))
+    both = given[LARGE].there().all(1) & (given[LIST].there().sum(1) > 1)
+    assert 0.25 < float((told[both] > 0).float().mean()) < 0.42
+    assert bool((told[~both] > 0).all())
+    for_nobody = (replace(focus, share=0.0), Focus(share=1.0, names=(LARGE, SMALL)))  # nobody has two large ones
+    rules = (replace(rule, focus=(one,)) for one in for_nobody)
+    rows = [one.deal(ends, given, (20, 40), torch.Generator().manual_seed(3))[0].rows for one in rules]
+    assert torch.equal(*rows)
+
+
 def test_a_large_concentration_shows_all_modalities_alike(ends):
     given = batch(200, sequence=False)
 
@@ -148,6 +167,8 @@ def test_absurd_rules(wrong):
         DirichletRule(shown=())
     with pytest.raises(BadValue):
         DirichletRule(kept_out=-0.1)
+    with pytest.raises(BadValue):
+        Focus(share=1.2, names=(LARGE,))
 
 
 # --- sequences ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -48,6 +49,47 @@ def test_weights_config_and_codecs_come_back_exactly(model, tmp_path):
     assert (again.config, again.codecs) == (CONFIG, CODECS)
     assert not again.training
     assert sorted(os.listdir(tmp_path / "model")) == ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", store.shipped_models())
+def test_loading_draws_nothing(name):
+    """What stands in a file need not be drawn first: that takes longer than to read it, and torch's draws go on."""
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    store.load(name)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory as Linux tells it")
+def test_weights_stay_in_their_file_until_they_are_used_or_changed(tmp_path):
+    """64 MB take no memory to load, and learning from a loaded model changes no file."""
+    wide = replace(CONFIG, core=CoreConfig(width=1024, depth=1, heads=2), context=1024)
+    folder = store.save(wide.build(seed=1), tmp_path / "wide")
+    held, before = (folder / "model.safetensors").read_bytes(), own_mb()
+    again = store.load(folder)
+    assert len(held) > 5e7 and own_mb() - before < 0.2 * len(held) / 1e6
+    with torch.no_grad():
+        for weight in again.parameters():
+            weight.add_(1)
+    assert (folder / "model.safetensors").read_bytes() == held
+    assert not same(again, store.load(folder))
+
+
+def test_two_names_for_one_tensor_become_two(model):
+    """Published files tie weights that are ours twice: learning must change one of them at a time."""
+    tied = dict(model.state_dict())
+    a, b = [name for name, w in tied.items() if w.shape == (8,)][:2]
+    tied[b] = tied[a]
+    made = CONFIG.build()
+    was = tied[a].clone()
+    store.fill(made, tied, "tied", adopt=True)
+    made.get_parameter(a).data.add_(1)
+    assert torch.equal(made.get_parameter(a), was + 1) and torch.equal(made.get_parameter(b), was)
+
+
+def own_mb() -> float:
+    told = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", told)[1]) * 1.024e-3
 
 
 def test_half_precision_halves_the_file_and_loads_as_float32(model, tmp_path):

@@ -35,6 +35,8 @@ class Way:
 
 def convolved(x: Float[Tensor, "object inside y x"], conv: nn.Conv2d) -> Float[Tensor, "object outside y2 x2"]:
     """A convolution: with fewer products where that is sooner done, else as it comes."""
+    if not conv.weight.is_contiguous(memory_format=torch.channels_last):  # fresh from a file
+        conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
     if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or not _worth(x, conv):
         return conv(x)
     (b, inside, height, width), size = x.shape, conv.kernel_size[0]

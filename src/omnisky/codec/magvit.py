@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from omnisky.codec.bilinear import convolved
+from omnisky.codec.weights import Blank
 
 ALMOST_SHUT = -10.0
 """where a gate's logit begins: every unit starts as nearly the identity. Adam needs thousands of steps to open it"""
@@ -90,6 +91,8 @@ class Doubled(nn.Module):
         super().__init__()
         conv = nn.Conv2d(inside, 4 * outside, 1)
         self.net = nn.Sequential(conv, nn.SiLU(), nn.PixelShuffle(2))
+        if Blank.inside():
+            return
         with torch.no_grad():  # the four begin alike: no chequered pattern
             conv.weight.copy_(nn.init.kaiming_uniform_(conv.weight[::4].clone()).repeat_interleave(4, 0))
             nn.init.zeros_(_bias(conv))
@@ -137,7 +140,12 @@ class MagVit(nn.Module):
 
 @torch.no_grad()
 def lay_out(network: nn.Module) -> None:
-    """Kernels with channels last, in the memory they have: `Module.to` leaves holes of half their size."""
+    """Kernels with channels last, in the memory they have: `Module.to` leaves holes of half their size.
+
+    Those of a file stay as they lie there until `bilinear.convolved` first needs them.
+    """
+    if Blank.inside():
+        return
     for kernel in network.parameters():
         if kernel.ndim == 4 and not kernel.is_contiguous(memory_format=torch.channels_last):
             _, inside, height, width = kernel.shape

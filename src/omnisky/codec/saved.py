@@ -31,7 +31,7 @@ from omnisky.codec.scalar import (
     plan,
 )
 from omnisky.codec.tokens import Codec
-from omnisky.codec.weights import fill, packed, read_weights, write_weights
+from omnisky.codec.weights import Blank, fill, packed, read_weights, write_weights
 from omnisky.errors import BadValue, CorruptFile, UnknownLayout
 from omnisky.storage import atomic
 
@@ -250,8 +250,9 @@ def _catalog_told(codec: CatalogCodec) -> dict[str, Tensor]:
 
 def load_network(folder: Path, domain: Domain) -> nn.Module:
     """The network of a learned codec, in eval mode. Raises UnknownLayout, CorruptFile."""
-    network = LEARNED[domain.codec][0](config_of(folder))
-    fill(network, read_weights(folder / _WEIGHTS), folder)
+    with Blank():
+        network = LEARNED[domain.codec][0](config_of(folder))
+    fill(network, read_weights(folder / _WEIGHTS), folder, adopt=True)
     return network.eval()
 
 

@@ -40,7 +40,7 @@ class SpectrumCodec:
     part: str = "spectrum"
     dtype: torch.dtype = torch.float32
     """of matrix products; with random weights of the published size, bfloat16 changes about 1 id in 1000"""
-    at_once: int = 16
+    at_once: int = 8
     """spectra that go through the network together"""
     promised_error: ClassVar[str] = (
         "a trained network's, as `omnisky evaluate codec` measures; ivar does not come back, brightness within 0.7 %"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from omnisky.codec.published import known_fields, plain
 from omnisky.codec.quantize import LFQ, demand_ids
 from omnisky.codec.tokens import LATER, Codec, Tokens, demand_present
+from omnisky.codec.weights import Blank
 from omnisky.errors import BadValue, MissingModality
 
 LEAST = 0.1
@@ -290,7 +291,7 @@ class SpectrumNetwork(nn.Module):
         self._quantizer = _Bits(config.embedding_dim)
         self.latent_grid = _Grid(config)
         for module in self.modules():
-            if isinstance(module, nn.Linear | Shrink | Grow):
+            if isinstance(module, nn.Linear | Shrink | Grow) and not Blank.inside():
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

@@ -6,7 +6,7 @@ same deal on every device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from omnisky.codec.tokens import Tokens
+from omnisky.codec.tokens import LATER, Tokens
 from omnisky.errors import BadValue, MissingModality
 from omnisky.model.any_to_any import FIRST_SENTINEL, SENTINELS, Slots, beside
 from omnisky.model.spans import Hidden, hide_stretches
@@ -47,6 +47,10 @@ class Table:
         """Of each slot, which of `names`."""
         lengths = torch.tensor(self.starts).diff()
         return torch.arange(len(self.names)).repeat_interleave(lengths)
+
+    def single(self) -> Bool[Tensor, " name"]:
+        """Which of `names` are of one token: numbers."""
+        return torch.tensor(self.starts).diff() == 1
 
     def counts(self, among: Bool[Tensor, "object slot"]) -> Integer[Tensor, "object name"]:
         """How many of these each modality has."""
@@ -106,6 +110,19 @@ class AionRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Focus:
+    """Some objects take part with these modalities alone: what is hard to learn among all others."""
+
+    share: float
+    """of the objects that have at least two of them with several tokens each, and no focus before this one"""
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or not self.names:
+            raise BadValue("focus", saw=(self.share, self.names), want="share 0 … 1, and names")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DirichletRule:
     """4M's (Mizrahi et al. 2023, §3.2): the shares of the modalities are drawn from a symmetric Dirichlet.
 
@@ -121,6 +138,9 @@ class DirichletRule:
     numbers_first: bool = False
     """ours: modalities of one token have it shown or asked for, and the others share what is left of the budget; else
     numbers beside a thousand ids of images are hardly ever shown together"""
+    focus: tuple[Focus, ...] = field(default=(), metadata=LATER)
+    """ours: of such an object, one of several modalities (not its numbers) is shown at the lowest concentration, and
+    none of those is kept out"""
 
     def __post_init__(self) -> None:
         if min((*self.shown, *self.asked, 1), default=0) <= 0 or not self.shown or not self.asked:
@@ -136,25 +156,47 @@ class DirichletRule:
         there = table.slots.there().cpu()
         chance = torch.rand(there.shape, generator=draw)
         random = np.random.default_rng(int(torch.randint(1 << 62, (), generator=draw)))
-        may = there & ~_kept_out(self.kept_out, table, draw)[:, table.kinds]
-        shown = self._shared(random, self.shown, table, may, chance, budgets[0])
+        out, alphas = _kept_out(self.kept_out, table, draw), _one_each(random, self.shown, len(there))
+        if self.focus:
+            others, focused = self._focused(random, table, there)
+            there = there & ~others[:, table.kinds]
+            out &= ~focused[:, None] | table.single()
+            alphas[focused.numpy()] = min(self.shown)
+        may = there & ~out[:, table.kinds]
+        shown = self._shared(random, alphas, table, may, chance, budgets[0])
         nothing = ~shown.any(1, keepdim=True)
         shown |= nothing & _lowest(chance, there, 1)
         shown = _lowest(chance, shown, (there.sum(1) - 1).clamp(1, budgets[0]))
-        asked = self._shared(random, self.asked, table, there & ~shown, chance, budgets[1])
+        alphas = _one_each(random, self.asked, len(there))
+        asked = self._shared(random, alphas, table, there & ~shown, chance, budgets[1])
         return _dealt(ends, table, shown, asked, draw)
+
+    def _focused(
+        self, random: np.random.Generator, table: Table, there: Tensor
+    ) -> tuple[Bool[Tensor, "object name"], Bool[Tensor, " object"]]:
+        """(modalities that take no part, objects with a focus)."""
+        several, objects = table.counts(there) > 1, len(there)
+        others = torch.zeros(objects, len(table.names), dtype=torch.bool)
+        focused = torch.zeros(objects, dtype=torch.bool)
+        for one in self.focus:
+            of = torch.tensor([name in one.names for name in table.names])
+            drawn = torch.from_numpy(random.random(objects) < one.share)
+            mine = drawn & ~focused & ((several & of).sum(1) > 1)
+            others |= mine[:, None] & ~of
+            focused |= mine
+        return others, focused
 
     def _shared(
         self,
         random: np.random.Generator,
-        alphas: tuple[float, ...],
+        alphas: Float[np.ndarray, "object 1"],
         table: Table,
         among: Tensor,
         keys: Tensor,
         most: int,
     ) -> Bool[Tensor, "object slot"]:
         """Of these slots, at most so many of each object, as the shares of their modalities have it."""
-        single = (torch.tensor(table.starts).diff() == 1)[table.kinds] & self.numbers_first
+        single = table.single()[table.kinds] & self.numbers_first
         first = _lowest(keys, among & single, most)
         rest = among & ~single
         numbers = _shares(random, alphas, table.counts(rest), most - first.sum(1).numpy())
@@ -191,15 +233,21 @@ def _lowest(keys: Tensor, among: Tensor, count: Tensor | int) -> Bool[Tensor, "o
     return among & (ranks < (count if isinstance(count, int) else count[:, None]))
 
 
+def _one_each(random: np.random.Generator, alphas: tuple[float, ...], objects: int) -> Float[np.ndarray, "object 1"]:
+    return random.choice(np.array(alphas), size=(objects, 1))
+
+
 def _shares(
-    random: np.random.Generator, alphas: tuple[float, ...], counts: Tensor, budgets: Integer[np.ndarray, " object"]
+    random: np.random.Generator,
+    alphas: Float[np.ndarray, "object 1"],
+    counts: Tensor,
+    budgets: Integer[np.ndarray, " object"],
 ) -> Tensor:
     """How many tokens each modality gives, 4M's way."""
     has = counts.numpy() > 0
-    alpha = random.choice(np.array(alphas), size=(len(has), 1))
 
     def drawn() -> np.ndarray:
-        shares = np.where(has, random.standard_gamma(alpha, size=has.shape) + 1e-30, 0.0)
+        shares = np.where(has, random.standard_gamma(alphas, size=has.shape) + 1e-30, 0.0)
         return shares / shares.sum(1, keepdims=True).clip(1e-30)
 
     numbers = np.floor(drawn() * budgets[:, None]).astype(np.int64)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from omnisky.codec.patch import RasterPatches, cut
 from omnisky.codec.tokens import Codec, Tokens, demand_present
+from omnisky.codec.weights import Blank
 from omnisky.errors import BadValue, MissingModality, ShapeMismatch
 from omnisky.model.augment import MultiCrop
 from omnisky.model.balance import Centring, Sinkhorn
@@ -170,6 +171,8 @@ class Head(nn.Module):
 
     def begin(self, draw: torch.Generator | None) -> None:
         """DINO's start: N(0, 0.02), biases 0; prototypes as torch begins linears."""
+        if Blank.inside():
+            return
         for linear in (self.first, self.second, self.third):
             nn.init.trunc_normal_(linear.weight, std=0.02, generator=draw)
             nn.init.zeros_(linear.bias)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from omnisky.codec.tokens import LATER, Codec, Span, Tokens
+from omnisky.codec.weights import Blank
 from omnisky.errors import BadValue, MissingModality
 from omnisky.model.any_to_any import AION, Ends, Slots, Vocabulary, beside
 from omnisky.model.deal import AionRule, Asked, DirichletRule, PerLogit, PerModality, PerToken, Surprise
@@ -298,6 +299,8 @@ class AnyToAny(nn.Module):
 
     def _initialise(self, draw: torch.Generator | None) -> None:
         """Tables N(0, spread); linears uniform (Glorot & Bengio 2010), packed ones each by itself; biases 0."""
+        if Blank.inside():
+            return
         for name, module in self.named_modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=self.config.spread, generator=draw)

@@ -166,7 +166,7 @@ def load_published(file: str | Path, *, heads: int | None = None) -> nn.Module:
     with torch.device("meta"):  # no random start: every number comes from the file
         model = config.build()
     model.to_empty(device="cpu")
-    store.fill(model, weights, file)
+    store.fill(model, weights, file, adopt=True)
     model.codecs = _codecs(published, config)
     return model.eval()
 

@@ -75,7 +75,7 @@ def load_folder(folder: Path, config: Mapping[str, Any]) -> AnyToAny:
         model = settings.build()
     model.to_empty(device="cpu")
     model.ends.lay_places("cpu")
-    store.fill(model, ours, file)
+    store.fill(model, ours, file, adopt=True)
     return model.eval()
 
 

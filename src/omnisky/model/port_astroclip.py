@@ -165,7 +165,7 @@ class Layout:
         except KeyError as error:
             raise UnknownLayout(f"{file}: {self.name}", saw=f"no tensor that becomes {error}") from error
         model.to_empty(device="cpu")
-        store.fill(model, weights, file)
+        store.fill(model, weights, file, adopt=True)
         return model.eval()
 
     def _renamed(self, file: Path, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from omnisky.codec.tokens import Codec, Span, Tokens, demand_present
+from omnisky.codec.weights import Blank
 from omnisky.errors import BadValue, ContextOverflow, ShapeMismatch
 from omnisky.model.transformer import CoreConfig, Stack
 
@@ -134,6 +135,8 @@ class Specformer(nn.Module):
 
     def _begin(self, draw: torch.Generator | None) -> None:
         """As published: tables N(0, 1/√width) within 3 σ, blocks N(0, 1/√(2·inputs·depth)), head N(0, 1/√inputs)."""
+        if Blank.inside():
+            return
         width, depth = self.config.core.width, self.config.core.depth
         for table in (self.sections, self.positions):
             std = width**-0.5

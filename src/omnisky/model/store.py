@@ -30,8 +30,8 @@ from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.codec.token_shards import IdTokens
 from omnisky.codec.tokens import Codec
+from omnisky.codec.weights import Blank, packed
 from omnisky.codec.weights import fill as fill
-from omnisky.codec.weights import packed
 from omnisky.codec.weights import read_weights as read_weights
 from omnisky.codec.weights import write_weights as write_weights
 from omnisky.errors import ConfigError, CorruptFile, UnknownModel
@@ -46,7 +46,7 @@ from omnisky.model.baseline import (
     SpectrumRegressorConfig,
 )
 from omnisky.model.contrastive import ContrastiveConfig, PoolConfig, TowerConfig
-from omnisky.model.deal import AionRule, DirichletRule, PerLogit, PerModality, PerToken
+from omnisky.model.deal import AionRule, DirichletRule, Focus, PerLogit, PerModality, PerToken
 from omnisky.model.distill import Centring, DistillConfig, Hiding, Sinkhorn
 from omnisky.model.first_clip import FirstClipConfig
 from omnisky.model.heads import Classes, Mixture, Numbers, Quantiles
@@ -76,7 +76,7 @@ KINDS: dict[str, type] = {
         *(Linear, Asinh, LegacyColours, SteinColours),
         *(ImageCodecConfig, BandRow, Planes, SpectrumCodecConfig, GridRows, FieldCodecConfig, FieldRows),
         *(LightCurveCodecConfig, CurveRows),
-        *(IdTokens, AnyToAnyConfig, Vocabulary, AionRule, DirichletRule, PerToken, PerModality, PerLogit),
+        *(IdTokens, AnyToAnyConfig, Vocabulary, AionRule, DirichletRule, Focus, PerToken, PerModality, PerLogit),
         *(AdaptedConfig, Classes, Numbers, Mixture, Quantiles),
     )
 }
@@ -148,7 +148,7 @@ def save(model: nn.Module, folder: str | Path, *, card: str = "", dtype: torch.d
     with atomic(folder) as draft:
         draft.mkdir()
         saved.save_codecs(beside, draft, small=small)
-        write_weights(weights, draft / "model.safetensors")
+        write_weights(weights, draft / "model.safetensors", aligned=True)
         (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         (draft / "README.md").write_text(card or _card(model))
     return Path(folder)
@@ -246,8 +246,10 @@ def _load_folder(folder: Path) -> nn.Module:
         raise CorruptFile(
             f"{folder}/config.json: {type(error).__name__} {error}", want="a config.json written by model.store.save"
         ) from error
-    built = unpack(model).build()
-    fill(built, read_weights(folder / "model.safetensors"), folder)
+    unpacked = unpack(model)
+    with Blank():
+        built = unpacked.build()
+    fill(built, read_weights(folder / "model.safetensors"), folder, adopt=True)
     built.codecs = unpack(codecs)
     if beside := config.get("beside"):
         book = CodecBook(folder)

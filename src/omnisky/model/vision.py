@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from omnisky.codec.tokens import Codec, Tokens, demand_present
+from omnisky.codec.weights import Blank
 from omnisky.errors import ShapeMismatch
 from omnisky.model.transformer import CoreConfig, Stack
 
@@ -137,6 +138,8 @@ class Vision(nn.Module):
 
     def _begin(self, draw: torch.Generator | None) -> None:
         """DINOv2's start: linears and positions N(0, 0.02), the class token almost 0, patches uniform."""
+        if Blank.inside():
+            return
         for module in self.core.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02, generator=draw)
