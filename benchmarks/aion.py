@@ -31,7 +31,7 @@ def reference() -> Path:
     if named := os.environ.get("AION_PYTHON"):
         return Path(named)
     torch = os.environ.get("TORCH") or f"torch=={version('torch').partition('+')[0]}"
-    return environment(ROOT / ".venv-aion", (torch.split(), [f"polymathic-aion=={AION}", "tqdm"]))
+    return environment(ROOT / ".venv-aion", (torch.split(), [f"polymathic-aion=={AION}", "tqdm", "safetensors"]))
 
 
 def workers() -> dict[str, Worker]:
@@ -68,6 +68,16 @@ def comparisons(quick: bool = False) -> Iterator[Comparison]:
     yield from _three("redshift-everything", "redshift", everything, few, (None, None, 4.5))
     yield from _three("roar-xp-to-desi", "roar", XP, few, (1.3, 1.3, 4.5))
     yield from _learning(1 if quick else 2)
+    yield Comparison(  # no ratio is asked for
+        name="aion/open-base",
+        ours=Job("ours", "opened", {}),
+        theirs=Job("reference", "opened", {}),
+        unit="models",
+        work=1,
+        target=None,
+        agree=0.0,
+        first=Job("weights", "share_published", {}),
+    )
 
 
 def _learning(objects: int) -> Iterator[Comparison]:

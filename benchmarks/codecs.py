@@ -35,7 +35,7 @@ def reference() -> Path:
     if told := os.environ.get("AION_PYTHON"):
         return Path(told)
     torch = os.environ.get("TORCH") or f"torch=={version('torch').partition('+')[0]}"
-    return environment(ROOT / ".venv-aion", (torch.split(), [f"polymathic-aion=={AION}", "tqdm"]))
+    return environment(ROOT / ".venv-aion", (torch.split(), [f"polymathic-aion=={AION}", "tqdm", "safetensors"]))
 
 
 def workers() -> dict[str, Worker]:

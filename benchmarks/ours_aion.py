@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from omnisky.generate import Roar, fill
 from omnisky.model.any_to_any import AION, Slots
 from omnisky.model.deal import Asked, PerModality
 from omnisky.model.masked import AnyToAny, published
-from omnisky.model.port_aion import published_parts
+from omnisky.model.port_aion import published_parts, save_published
+from omnisky.model.store import load
 from omnisky.train.devices import here, keep_memory
 
 
@@ -46,6 +48,21 @@ def share(folder: Path) -> Callable[[], None]:
             torch.save({"config": said, "weights": weights}, folder / "aion-base.pt")
 
     return write
+
+
+def share_published(folder: Path) -> Callable[[], None]:
+    """Write a folder as published, which both sides open."""
+
+    def write() -> None:
+        if not (folder / "aion-base").exists():
+            save_published(model("fp32"), folder / "aion-base")
+
+    return write
+
+
+def opened(folder: Path) -> Callable[[], Tensor]:
+    """A model out of that folder; the answer is some of its weights."""
+    return lambda: cast(AnyToAny, load(folder / "aion-base")).project.weight[::96].detach().clone()
 
 
 def encode(folder: Path, precision: str, inputs: list[str], objects: int) -> Callable[[], Tensor]:
@@ -111,4 +128,4 @@ def learn(
 
 if __name__ == "__main__":
     keep_memory()
-    harness.serve({task.__name__: task for task in (share, encode, redshift, roar, learn)})
+    harness.serve({task.__name__: task for task in (share, share_published, opened, encode, redshift, roar, learn)})

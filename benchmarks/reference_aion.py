@@ -54,6 +54,10 @@ def tokens(inputs: list[str], objects: int) -> dict[str, Tensor]:
     return given
 
 
+def opened(folder: Path) -> Callable[[], Tensor]:
+    return lambda: AION.from_pretrained(folder / "aion-base").decoder_proj_context.weight[::96].detach().clone()
+
+
 def encode(folder: Path, precision: str, inputs: list[str], objects: int) -> Callable[[], Tensor]:
     built, given = model(folder, precision), tokens(inputs, objects)
     count = sum(ids.shape[1] for ids in given.values())
@@ -129,4 +133,4 @@ def learn(
 
 
 if __name__ == "__main__":
-    harness.serve({task.__name__: task for task in (encode, redshift, roar, learn)})
+    harness.serve({task.__name__: task for task in (opened, encode, redshift, roar, learn)})
