@@ -21,7 +21,7 @@ from omnisky.evaluate.aion_drawn import tokens_of
 from omnisky.evaluate.aion_runs import Ready
 
 PROPERTIES = ("redshift", "log_mass", "log_ssfr")
-STEPS = 400
+STEPS = 800
 
 
 @dataclass(frozen=True, eq=False)

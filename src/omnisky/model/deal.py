@@ -114,7 +114,8 @@ class Focus:
     """Some objects take part with these modalities alone: what is hard to learn among all others."""
 
     share: float
-    """of the objects that have at least two of them with several tokens each, and no focus before this one"""
+    """of the objects that have at least two of them (if some of them have several tokens, of those), and no focus
+    before this one"""
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -175,13 +176,14 @@ class DirichletRule:
         self, random: np.random.Generator, table: Table, there: Tensor
     ) -> tuple[Bool[Tensor, "object name"], Bool[Tensor, " object"]]:
         """(modalities that take no part, objects with a focus)."""
-        several, objects = table.counts(there) > 1, len(there)
+        has, objects = table.counts(there) > 0, len(there)
         others = torch.zeros(objects, len(table.names), dtype=torch.bool)
         focused = torch.zeros(objects, dtype=torch.bool)
         for one in self.focus:
             of = torch.tensor([name in one.names for name in table.names])
             drawn = torch.from_numpy(random.random(objects) < one.share)
-            mine = drawn & ~focused & ((several & of).sum(1) > 1)
+            large = of & ~table.single()
+            mine = drawn & ~focused & ((has & (large if bool(large.any()) else of)).sum(1) > 1)
             others |= mine[:, None] & ~of
             focused |= mine
         return others, focused

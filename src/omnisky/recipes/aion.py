@@ -49,10 +49,12 @@ def aion(size: str = "base") -> Run:
     )
 
 
+NUMBERS = tuple(name for name, one in AION.items() if one.length == 1)
 PHOTOMETRY = tuple(name for name in AION if name.startswith(("tok_flux_", "tok_mag_")))
 FOCUS = (
-    Focus(share=0.6, names=("tok_spectrum_desi", "tok_spectrum_sdss", "tok_z")),
-    Focus(share=0.4, names=("tok_image", "tok_image_hsc", *PHOTOMETRY)),
+    Focus(share=0.4, names=("tok_spectrum_desi", "tok_spectrum_sdss", "tok_z")),
+    Focus(share=0.3, names=("tok_image", "tok_image_hsc", *PHOTOMETRY)),
+    Focus(share=0.3, names=NUMBERS),
 )
 MINI = AnyToAnyConfig(
     core=gated(6, 112, 4),
@@ -75,9 +77,9 @@ def aion_mini() -> Run:
     large enough beside places, since a number's id is met by ten objects only. A whole spectrum and all numbers may be
     shown; numbers come first, and modalities are kept out of what is shown more or less often, so that posteriors from
     few inputs are learnt too. Half of the objects show hardly more than one modality: that is what translations start
-    from. Of objects that two surveys have spectra (images) of, three (two) in five take part with these alone: among
+    from. Of objects that two surveys have spectra (images) of, four (three) in ten take part with these alone: among
     all modalities, that a line stands where the other survey saw it is forgotten again. It is best learnt before: start
-    from a run of `aion-mini-spectra`.
+    from a run of `aion-mini-spectra`. Of all others three in ten take part with their numbers alone.
     """
     return Run(
         name="aion-mini",
