@@ -75,6 +75,12 @@ def test_weights_stay_in_their_file_until_they_are_used_or_changed(tmp_path):
     assert not same(again, store.load(folder))
 
 
+def test_the_same_model_is_the_same_file(model, tmp_path):
+    """Whatever order safetensors would draw for its notes."""
+    files = [store.save(model, tmp_path / str(i)) / "model.safetensors" for i in range(8)]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_two_names_for_one_tensor_become_two(model):
     """Published files tie weights that are ours twice: learning must change one of them at a time."""
     tied = dict(model.state_dict())

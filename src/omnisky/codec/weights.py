@@ -33,9 +33,9 @@ def write_weights(
     Raises OSError, which `atomic` turns into a StorageError.
     """
     told = {"format": "pt", **(notes or {})}
-    if aligned and (short := -_head(weights, told) % LINE):
-        frame = len(',"pad":""')
-        told["pad"] = " " * ((short - frame) % LINE)
+    if aligned:  # one note alone: of several, safetensors draws the order
+        told = {"layout": "omnisky"}
+        told["layout"] += " " * (-_head(weights, told) % LINE)
     try:
         save_file(weights, file, metadata=told)
     except SafetensorError as error:  # how a full disk shows itself
