@@ -140,9 +140,9 @@ class Ends(nn.Module):
         self.asked = None if tied or not asked else nn.Embedding(sum(v.size for v in asked), width)
         self.answers = None if tied else nn.Linear(width, sum(sizes), bias=False)
         self.width = width
-        self.lay_places()
+        self._lay_places()
 
-    def lay_places(self, device: torch.device | str | None = None) -> None:
+    def _lay_places(self) -> None:
         """Compute the table of places: not among the weights, since a formula gives it."""
         tables: dict[tuple[int, ...], Tensor] = {}
         for v in self.vocabularies.values():
@@ -151,7 +151,7 @@ class Ends(nn.Module):
                 tables[key] = along(v.longest, self.width) if v.longest else across(v.grid, self.width)
         starts = dict(zip(tables, (sum(map(len, list(tables.values())[:i])) for i in range(len(tables))), strict=True))
         self.first_place = {v.name: starts[(v.longest,) if v.longest else v.grid] for v in self.vocabularies.values()}
-        self.register_buffer("positions", torch.cat(list(tables.values())).to(device), persistent=False)
+        self.register_buffer("positions", torch.cat(list(tables.values())), persistent=False)
 
     # --- in ---
 

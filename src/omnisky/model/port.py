@@ -22,7 +22,6 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from omnisky.codec.patch import SpectralSections, SpiralPatches
@@ -163,9 +162,8 @@ def load_published(file: str | Path, *, heads: int | None = None) -> nn.Module:
         config = _config(published, weights, tables)
     except KeyError as error:
         raise UnknownLayout(f"{file}: {published.layout}", saw=f"no tensor that becomes {error}") from error
-    with torch.device("meta"):  # no random start: every number comes from the file
+    with store.Blank():
         model = config.build()
-    model.to_empty(device="cpu")
     store.fill(model, weights, file, adopt=True)
     model.codecs = _codecs(published, config)
     return model.eval()

@@ -71,10 +71,8 @@ def load_folder(folder: Path, config: Mapping[str, Any]) -> AnyToAny:
     file = folder / "model.safetensors"
     theirs, settings = store.read_weights(file), _settings(folder, config)
     ours = _ours(theirs, settings, file)
-    with torch.device("meta"):  # no random start: every number comes from the file
+    with store.Blank():
         model = settings.build()
-    model.to_empty(device="cpu")
-    model.ends.lay_places("cpu")
     store.fill(model, ours, file, adopt=True)
     return model.eval()
 

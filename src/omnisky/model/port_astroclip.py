@@ -18,7 +18,6 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from omnisky.codec.patch import RasterPatches
@@ -164,7 +163,6 @@ class Layout:
             model = self.build(Facts(file, weights, _facts(said.get("hyper_parameters")), heads))
         except KeyError as error:
             raise UnknownLayout(f"{file}: {self.name}", saw=f"no tensor that becomes {error}") from error
-        model.to_empty(device="cpu")
         store.fill(model, weights, file, adopt=True)
         return model.eval()
 
@@ -244,7 +242,7 @@ def _resnet50(facts: Facts) -> nn.Module:
 
 
 def _built(config: Any, codecs: tuple) -> nn.Module:
-    with torch.device("meta"):  # no random start: every number comes from the file
+    with store.Blank():
         model = config.build()
     model.codecs = codecs
     return model

@@ -30,8 +30,9 @@ from omnisky.codec.stored import StoredTokens
 from omnisky.codec.stretch import Asinh, LegacyColours, Linear, SteinColours
 from omnisky.codec.token_shards import IdTokens
 from omnisky.codec.tokens import Codec
-from omnisky.codec.weights import Blank, packed
+from omnisky.codec.weights import Blank as Blank
 from omnisky.codec.weights import fill as fill
+from omnisky.codec.weights import packed
 from omnisky.codec.weights import read_weights as read_weights
 from omnisky.codec.weights import write_weights as write_weights
 from omnisky.errors import ConfigError, CorruptFile, UnknownModel
