@@ -6,21 +6,19 @@ most are zero, and nothing would be compared. Ids are compared one by one.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.harness import ROOT, Comparison, Job, Worker, environment, versions_here
+from benchmarks.aion import AION, reference
+from benchmarks.harness import Comparison, Job, Worker, versions_here
 
-AION = "0.0.2"
 IMAGES, SPECTRA, FLUXES = 8, 16, 1_000_000
 TARGETS = {"image": {"fp32": 1.5, "bf16": 3.5}, "spectrum": {"fp32": 1.5, "bf16": 3.0}}
 SCALARS = 5.0
@@ -28,14 +26,6 @@ SCALARS = 5.0
 SAME = {"fp32": 5e-4, "bf16": 5e-3}
 """share of ids that may differ from theirs in float32, or it is not the same work; what it was stands in each row under
 `apart`"""
-
-
-def reference() -> Path:
-    """The Python that has polymathic-aion."""
-    if told := os.environ.get("AION_PYTHON"):
-        return Path(told)
-    torch = os.environ.get("TORCH") or f"torch=={version('torch').partition('+')[0]}"
-    return environment(ROOT / ".venv-aion", (torch.split(), [f"polymathic-aion=={AION}", "tqdm", "safetensors"]))
 
 
 def workers() -> dict[str, Worker]:
