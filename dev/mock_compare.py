@@ -6,21 +6,22 @@ else was never looked at while it was tuned, and must stay so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from deep_filters import DEEP
 
 from omnisky.observe.mock import Population, catalogue, cosmos
-from omnisky.observe.mock.light import lit
+from omnisky.observe.mock.light import Light, lit
 from omnisky.observe.mock.lines import NAMES
-from omnisky.observe.mock.photometry import magnitude, nanomaggies
+from omnisky.observe.mock.photometry import Curve, magnitude, nanomaggies
 
 SDSS = {band: f"sdss2010-{band}" for band in "ugriz"}
-MEGACAM = {f"m{band}": f"cfht_megacam-{band}" for band in "ugriz"}
+DEEP_BANDS = {f"deep {band}": curve for band, curve in DEEP.items()}
 _TO_AB = {"u": -0.04, "g": 0.0, "r": 0.0, "i": 0.0, "z": 0.02}
 """mag: SDSS's zero points are not quite AB (www.sdss4.org/dr17/algorithms/fluxcal, "SDSS to AB")"""
 
@@ -81,22 +82,36 @@ def _spread(values: np.ndarray) -> float:
 
 @cache
 def mock(limit: float, number: int) -> dict[str, np.ndarray]:
-    """Truth, magnitudes without the Milky Way's dust (SDSS, MegaCam, W1 and W2), line widths and fluxes."""
+    """Truth, magnitudes without the Milky Way's dust (SDSS, the deep fields', W1 and W2), line widths and fluxes."""
     population = Population(seed=21, faintest_r_mag=limit, stars=0.0)
     seen = population.truth(np.arange(number))
     seen = replace(seen, ebv_mag=np.zeros(len(seen)))
     light = list(lit(seen, population.seed))
-    flux = {name: [] for name in SDSS | MEGACAM}
-    for one in light:
-        wave, parts = one.coarse
-        for name, curve in (SDSS | MEGACAM).items():
-            flux[name].append(float(nanomaggies(parts.sum(axis=0), wave, curve)))
+    columns = magnitudes(light, SDSS | DEEP_BANDS)
     infrared = catalogue.wise(seen, light)
-    columns = {name: magnitude(np.array(values)) for name, values in flux.items()}
     columns |= {"W1": magnitude(infrared[:, 0]), "W2": magnitude(infrared[:, 1])}
     columns |= {f"ew_{name}": np.array([one.line_ew_aa[i] for one in light]) for i, name in enumerate(NAMES)}
     columns |= {f"flux_{name}": np.array([one.line_flux[i] for one in light]) for i, name in enumerate(NAMES)}
     return vars(seen) | columns
+
+
+@cache
+def stars(number: int) -> dict[str, np.ndarray]:
+    """Magnitudes of stars without the Milky Way's dust."""
+    population = Population(seed=23, faintest_r_mag=22.0, stars=1.0)
+    seen = population.truth(np.arange(number))
+    seen = replace(seen, ebv_mag=np.zeros(len(seen)))
+    return magnitudes(list(lit(seen, population.seed)), DEEP_BANDS)
+
+
+def magnitudes(light: list[Light], curves: Mapping[str, str | Curve]) -> dict[str, np.ndarray]:
+    """AB magnitudes, name → one a source."""
+    flux: dict[str, list[float]] = {name: [] for name in curves}
+    for one in light:
+        wave, parts = one.coarse
+        for name, curve in curves.items():
+            flux[name].append(float(nanomaggies(parts.sum(axis=0), wave, curve)))
+    return {name: magnitude(np.array(values)) for name, values in flux.items()}
 
 
 @cache
@@ -148,41 +163,69 @@ def main_galaxies(folder: Path, number: int) -> Iterator[Pair]:
             yield Pair(name, colour.replace("-", " − "), theirs, ours[a] - ours[b], span, tuned)
 
 
-_DEEP_COLOURS = (("u", "g", (-0.3, 3)), ("g", "r", (-0.3, 2)), ("r", "i", (-0.3, 1.8)), ("i", "z", (-0.3, 1)))
+_DEEP_SPANS = {"u": (-0.3, 3), "g": (-0.3, 2), "r": (-0.3, 1.8), "i": (-0.3, 1)}
+"""mag, of the colour of this band and the next"""
+_SUBARU = {"u": "u*", "g": "g+", "r": "r+", "i": "i+", "z": "z+"}
+_MEGACAM = {"u": "u*", "g": "g", "r": "r", "i": "i", "z": "z"}
 
 
 def zcosmos(folder: Path, number: int) -> Iterator[Pair]:
-    """Redshifts of the secure; colours, MegaCam's u* and Subaru's g, r, i, z, which are near enough to MegaCam's."""
+    """Redshifts of the secure (Lilly et al. 2009, ApJS 184, 218); colours, MegaCam's u* and Subaru's g+ … z+."""
     ours = mock(23.3, number)
     real = table(folder / "zcosmos_bright20k.parquet")
-    secure = (real["cc"] >= 3) & (real["cc"] < 5) & (real["zpec"] > 0.01) & (real["mag_sel"] > 15)
-    real, ours = some(real, secure), some(ours, ours["i"] < 22.5)
+    band = {name: _magnitude(real[f"{name}_photzi25"]) for name in _SUBARU}
+    sure = (real["cc"] >= 3) & (real["cc"] < 5) & (real["mag_sel"] > 15)
+    far = sure & (real["zpec"] > 0.01)
+    ours = some(ours, ours["i"] < 22.5)
     name = "zCOSMOS, i < 22.5"
-    yield Pair(name, "z", real["zpec"], ours["redshift"], (0, 1.5), True)
-    for a, b, span in _DEEP_COLOURS:
-        first, second = real[f"{a}_photzi25"], real[f"{b}_photzi25"]
-        there = (first > 10) & (first < 30) & (second > 10) & (second < 30)
-        mine = ours[f"m{a}"] - ours[f"m{b}"]
-        yield Pair(name, f"{a} − {b}", (first - second)[there], mine[np.isfinite(mine)], span, True)
+    yield Pair(name, "z", real["zpec"][far], ours["redshift"], (0, 1.5), True)
+    yield from _deep_colours(name, some(band, far), ours, _SUBARU, True)
+    yield from _locus("zCOSMOS, stars", some(band, sure & (real["zpec"] < 0.005)), number, _SUBARU)
 
 
 def vvds(folder: Path, number: int) -> Iterator[Pair]:
-    """Redshifts with flags 2, 3, 4 and 9 (75 % sure or more; Le Fèvre et al. 2005, A&A 439, 845); stars left out."""
+    """Redshifts with flags 2, 3, 4 and 9 (75 % sure or more; Le Fèvre et al. 2005, A&A 439, 845)."""
     for part, limit, deepest in (("wide", 22.5, 23.3), ("deep", 24.0, 25.0)):
         ours = mock(deepest, number)
-        ours = some(ours, (ours["mi"] < limit) & (ours["mi"] > 17.5))
+        ours = some(ours, (ours["deep i"] < limit) & (ours["deep i"] > 17.5))
         real = table(folder / f"vvds_{part}.parquet")
-        sure = np.isin(real["zflags"] % 10, (2, 3, 4, 9)) & (real["zflags"] < 10) & (real["z"] > 0.01)
-        real = some(real, sure & (real["magi"] > 17.5) & (real["magi"] < limit))
+        sure = np.isin(real["zflags"] % 10, (2, 3, 4, 9)) & (real["zflags"] < 10)
+        sure &= (real["magi"] > 17.5) & (real["magi"] < limit)
+        far = sure & (real["z"] > 0.01)
         name = f"VVDS {part}, 17.5 < I < {limit}"
-        yield Pair(name, "z", real["z"], ours["redshift"], (0, 2.0))
+        yield Pair(name, "z", real["z"][far], ours["redshift"], (0, 2.0))
         if part == "wide":
             continue  # no u, g, r, i, z there
-        for a, b, span in _DEEP_COLOURS:
-            first, second = real[f"mag_auto_{a}"], real[f"mag_auto_{b}"]
-            there = (first > 0) & (first < 40) & (second > 0) & (second < 40)
-            mine = ours[f"m{a}"] - ours[f"m{b}"]
-            yield Pair(name, f"{a} − {b} (MegaCam)", (first - second)[there], mine[np.isfinite(mine)], span)
+        band = {one: _magnitude(real[f"mag_auto_{one}"]) for one in _MEGACAM}
+        yield from _deep_colours(name, some(band, far), ours, _MEGACAM, False)
+        yield from _locus("VVDS deep, stars", some(band, sure & (real["z"] < 0.005)), number, _MEGACAM)
+
+
+def _magnitude(column: np.ndarray) -> np.ndarray:
+    """NaN where a catalogue says −99 or 99."""
+    return np.where((column > 10) & (column < 35), column, np.nan)
+
+
+def _deep_colours(
+    name: str, real: dict[str, np.ndarray], ours: dict[str, np.ndarray], bands: Mapping[str, str], tuned: bool
+) -> Iterator[Pair]:
+    for (a, span), b in zip(_DEEP_SPANS.items(), "griz", strict=True):
+        theirs, mine = real[a] - real[b], ours[f"deep {bands[a]}"] - ours[f"deep {bands[b]}"]
+        yield Pair(name, f"{a} − {b}", theirs[np.isfinite(theirs)], mine[np.isfinite(mine)], span, tuned)
+
+
+def _locus(name: str, real: dict[str, np.ndarray], number: int, bands: Mapping[str, str]) -> Iterator[Pair]:
+    """Colours of F to K stars, less what their g − i lets expect of the templates: zero points, the galaxies' too."""
+    mine = {a: stars(number)[f"deep {b}"] for a, b in bands.items()}
+    for a, b in ("gr", "ri", "iz"):
+        line, found = None, []
+        for band in (mine, real):
+            across, colour = band["g"] - band["i"], band[a] - band[b]
+            there = (across > 0.3) & (across < 1.2) & np.isfinite(colour)
+            across, colour = across[there], colour[there]
+            line = np.polyfit(across, colour, 2) if line is None else line
+            found.append(colour - np.polyval(line, across))
+        yield Pair(name, f"{a} − {b} at its g − i", found[1], found[0], (-0.3, 0.3))
 
 
 def candels(folder: Path, number: int) -> Iterator[Pair]:

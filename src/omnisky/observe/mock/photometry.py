@@ -53,13 +53,13 @@ def curve(name: str) -> Curve:
 
 
 def nanomaggies(
-    flux: Float[np.ndarray, "*component wave"], wavelength_aa: Float[np.ndarray, " wave"], name: str
+    flux: Float[np.ndarray, "*component wave"], wavelength_aa: Float[np.ndarray, " wave"], through: str | Curve
 ) -> Float[np.ndarray, "*component"]:
-    """What a photon counter behind the curve `name` sees, AB: ∫ f λ R dλ over that of 3631 Jy, in nanomaggies.
+    """What a photon counter behind a curve (speclite's, by name, or any) sees, AB: ∫ f λ R dλ over that of 3631 Jy, in nanomaggies.
 
     `flux` in 1e-17 erg s⁻¹ cm⁻² Å⁻¹ at `wavelength_aa`, in equal steps of log λ. Light off the grid counts as none.
     """
-    band = curve(name)
+    band = curve(through) if isinstance(through, str) else through
     response = np.interp(wavelength_aa, band.wavelength_aa, band.response, left=0, right=0)
     step = np.log(wavelength_aa[1] / wavelength_aa[0])
     reference = np.trapezoid(band.response / band.wavelength_aa, band.wavelength_aa) * _AB
