@@ -2,10 +2,11 @@
 
 speclite's `cfht_megacam` are the filters of 2014 (r.MP9602 is 170 Å redder than r.MP9601, z.MP9901 reaches farther);
 VVDS's ugriz are of the CFHT Legacy Survey, through those of 2003. Both sets include the detector and the telescope,
-sampled where they bend. Mean wavelengths: u* 3823, g 4878, r 6231, i 7619, z 8829, g+ 4777, r+ 6289, i+ 7683, z+ 9037 Å.
+sampled where they bend. Mean wavelengths in Å: u* 3823, g 4878, r 6231, i 7619, z 8829; g+ 4777, r+ 6289, i+ 7683,
+z+ 9037.
 
-Sources: MegaCam, P. Capak's curves from the maker's scans, as LePhare distributes them (filt/cfht/*_sagem); Suprime-Cam,
-COSMOS's set (Capak et al. 2007, ApJS 172, 99).
+Sources: MegaCam, P. Capak's curves from the maker's scans, as LePhare distributes them (filt/cfht/*_sagem);
+Suprime-Cam, COSMOS's set (Capak et al. 2007, ApJS 172, 99).
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def _tables(found: Table) -> tuple[Lines, ...]:
         for band, score in one.flux.items()
     )
     probed = tuple(
-        (one.inputs, name, f"{one.learnt:,}", str(one.mean[name]), str(one.attentive[name]), str(one.gain[name]))
+        (one.inputs, name, f"{one.learnt:,}", f"{one.tested:,}", str(one.mean[name]), str(one.attentive[name]), str(one.gain[name]))
         for one in found.probed
         for name in PROPERTIES
     )
@@ -80,7 +80,7 @@ def _tables(found: Table) -> tuple[Lines, ...]:
         (POSTERIORS, tuple(posterior_row(one) for one in found.redshifts)),
         ((*drawn, *at_lines), spectra),
         (("translated images", "band", "objects", "flux / true − 1, median", "the codec's"), images),
-        (("probe of", "property", "learnt from", "R² of the mean", "R² with attention", "difference"), probed),
+        (("probe of", "property", "learnt from", "asked of", "R² of the mean", "with attention", "difference"), probed),
         (("claim", "found", "wanted", ""), claims),
     )
 

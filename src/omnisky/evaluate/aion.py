@@ -80,7 +80,8 @@ def measure(ready: Ready, sizes: Sizes, count: Counting) -> Table:
     with count("images"):
         images = tuple(images_told(ready, way, *told, few, seen) for way, told in IMAGES.items())
     with count("probes"):
-        probed = probes(ready, ASKED, ready.galaxies(ready.learnt), test, sizes.probed)
+        unseen = np.concatenate([validation, test])  # nothing of a probe is fitted on either
+        probed = probes(ready, ASKED, ready.galaxies(ready.learnt), unseen, sizes.probed)
     spectra = tuple(one for one in drawn if one is not None)
     known = ready.truth["redshift"][test[:SHOWN]]
     claims = tuple(judged(redshifts, spectra, images, probed))

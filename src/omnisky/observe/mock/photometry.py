@@ -55,8 +55,9 @@ def curve(name: str) -> Curve:
 def nanomaggies(
     flux: Float[np.ndarray, "*component wave"], wavelength_aa: Float[np.ndarray, " wave"], through: str | Curve
 ) -> Float[np.ndarray, "*component"]:
-    """What a photon counter behind a curve (speclite's, by name, or any) sees, AB: ∫ f λ R dλ over that of 3631 Jy, in nanomaggies.
+    """What a photon counter sees, AB: ∫ f λ R dλ over that of 3631 Jy, in nanomaggies.
 
+    `through` one of speclite's curves, by name, or any.
     `flux` in 1e-17 erg s⁻¹ cm⁻² Å⁻¹ at `wavelength_aa`, in equal steps of log λ. Light off the grid counts as none.
     """
     band = curve(through) if isinstance(through, str) else through
