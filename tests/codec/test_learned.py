@@ -265,6 +265,23 @@ def test_another_survey_is_a_row_more_and_old_tokens_stay():
         grown.config.published()
 
 
+def test_channels_of_another_survey_begin_as_those_they_are_like():
+    """The same pixels under another name: the same ids, and the same image again."""
+    row = BandRow(survey="des", prefix="ODD", bands=("g", "z"), clip=(6.0, 25.0), token="tok_odd", part="odd")
+    grown = widened(IMAGES.network, row, like=("DES-G", "DES-Z")).eval()
+    codec, image = ImageCodec(network=grown, survey="des", part="odd"), SKY["image"]
+    image = replace(image, flux=image.flux[:, [0, 3]], ivar=None, bands=("g", "z"))
+    seen = SKY | {"image": image, "odd": replace(image, survey="des")}
+    ids, before = codec.encode(seen), IMAGES.encode(seen)
+    assert torch.equal(ids["tok_odd"].values, before["tok_image"].values)
+    np.testing.assert_array_equal(
+        codec.decode(ids, like=seen)["odd"].flux, IMAGES.decode(before, like=seen)["image"].flux
+    )
+    for like in (("DES-Z",), ("DES-Z", "DES-Y")):
+        with pytest.raises(BadValue, match="like"):
+            widened(IMAGES.network, row, like=like)
+
+
 def test_a_survey_that_was_added_learns_its_ends_alone(tmp_path):
     """JWST, say: the loss falls, and tokens of the old surveys are the same to the bit."""
     bands = ("f115w", "f277w")
@@ -277,7 +294,7 @@ def test_a_survey_that_was_added_learns_its_ends_alone(tmp_path):
     seen = skies.sky(8, jwst=replace(pictures, flux=pictures.flux[:, :2], ivar=pictures.ivar[:, :2], bands=bands))
     model = train(run, tmp_path, seen, start=grown)
     before, after = (float(network.loss(planes.encode(seen)).detach()) for network in (grown, model))
-    assert after < 0.98 * before  # of the same images: batches differ by more than is learnt
+    assert after < before - 0.005  # χ² by a per cent, of the same images: batches differ by more than is learnt
     again = store.load(tmp_path / "model")
     for network in (model, again):
         old = replace(IMAGES, network=network).encode(SKY)["tok_image"].values

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from math import isqrt
+from math import inf, isqrt
 from typing import Any
 
 import torch
@@ -40,6 +40,13 @@ class BandRow:
     """name of the tokens"""
     part: str = "image"
     """where an observation has these images, if nothing else is said"""
+    gain: tuple[float, ...] = field(default=(), metadata=LATER)
+    """ours, one a band: what the network sees is so many times the flux. With the noise of a known survey's pixels over
+    that of this one's, noise and faint galaxies look to it as it knows them. Without: 1"""
+
+    def __post_init__(self) -> None:
+        if self.gain and (len(self.gain) != len(self.bands) or not all(0 < one < inf for one in self.gain)):
+            raise BadValue("gain", saw=self.gain, want=f"a positive number for each of {self.bands}, or none")
 
     @property
     def unit_nmgy(self) -> float:
@@ -180,6 +187,8 @@ class ImageNetwork(nn.Module):
         self._quantizer = FSQ(config.quantizer_levels)
         nn.init.zeros_(self.subsample_out.weight)  # begins as an empty sky: sinh would make a bright one of chance
         lay_out(self)
+        gains = [one for row in config.rows for one in row.gain or (1.0,) * len(row.bands)]
+        self._gain = torch.tensor(gains)[:, None, None] if any(row.gain for row in config.rows) else None
         if config.ends_alone:
             self.requires_grad_(False)
             for own in (self.subsample_in.weight, self.subsample_out.weight, self.subsample_out.bias):
@@ -223,7 +232,7 @@ class ImageNetwork(nn.Module):
         x = pointwise(vectors.contiguous(memory_format=torch.channels_last), self.post_quant_proj).float()
         for layer in self.model.decoder_layers:
             x = layer(x)
-        return self._expanded(self._left(x, channels))
+        return self._expanded(self._left(x, channels), channels)
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """½ Σ ivar (x − x̂)² a pixel, in linear flux, over pixels that were seen; images of all surveys alike.
@@ -259,12 +268,17 @@ class ImageNetwork(nn.Module):
         return x
 
     def _compressed(self, flux: Tensor) -> Tensor:
-        soft, gain = self.config.range_compression_factor, self.config.mult_factor
-        return torch.asinh(flux / soft) * (soft * gain)
+        soft, factor = self.config.range_compression_factor, self.config.mult_factor
+        flux = flux if self._gain is None else flux * self._gain.to(flux)
+        return torch.asinh(flux / soft) * (soft * factor)
 
-    def _expanded(self, x: Tensor) -> Tensor:
-        soft, gain = self.config.range_compression_factor, self.config.mult_factor
-        return torch.sinh(x / gain / soft) * soft
+    def _expanded(self, x: Tensor, channels: list[int] | None) -> Tensor:
+        soft, factor = self.config.range_compression_factor, self.config.mult_factor
+        flux = torch.sinh(x / factor / soft) * soft
+        if self._gain is None:
+            return flux
+        gain = self._gain.to(flux)
+        return flux / (gain if channels is None else gain[channels])
 
     def _entered(self, x: Tensor, seen: Bool[Tensor, "object channel"]) -> Tensor:
         """Projection and first convolution as one: both are linear. The bias is a channel of ones, so that it ends
@@ -301,16 +315,35 @@ def _asked_of_a_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
-def widened(network: ImageNetwork, row: BandRow, *, ends_alone: bool = False, seed: int = 0) -> ImageNetwork:
-    """The same network with another survey's channels, which start at random: tokens of the old surveys stay the same.
+def widened(
+    network: ImageNetwork,
+    row: BandRow,
+    *,
+    like: Sequence[str] | None = None,
+    ends_alone: bool = False,
+    seed: int = 0,
+) -> ImageNetwork:
+    """The same network with another survey's channels: tokens of the old surveys stay the same.
 
-    Train it on images of the new survey, or of all: train(run, folder, source, start=network), where run.model is
-    network.config. With `ends_alone` only the new channels' weights learn, and old tokens stay through training too, if
-    its weight_decay is 0. Raises BadValue where channels are called as others are.
+    They begin as the channels that they are `like` ("DES-G" …, one for each band of the row), or at random. Train it on
+    images of the new survey, or of all: train(run, folder, source, start=network), where run.model is network.config;
+    by its loss every band of every image counts alike (`profiled`). With `ends_alone` only the new channels' weights
+    learn, and old tokens stay through training too, if its weight_decay is 0.
+
+    Raises BadValue where channels are called as others are, or are like none that is known.
     """
-    config = replace(network.config, rows=(*network.config.rows, row), ends_alone=ends_alone)
+    known = network.config.channels
+    if like is not None and (len(like) != len(row.bands) or not set(like) <= set(known)):
+        raise BadValue("like", saw=tuple(like), want=f"for each of {row.bands} one of {known}")
+    config = replace(network.config, rows=(*network.config.rows, row), ends_alone=ends_alone, profiled=True)
     grown, old = config.build(seed), network.state_dict()
     for name, weight in grown.state_dict().items():
         place = tuple(slice(0, n) for n in old[name].shape)
         weight[place].copy_(old[name])
+    if like is not None:
+        alike = [known.index(channel) for channel in like]
+        with torch.no_grad():
+            grown.subsample_in.weight[:, len(known) :] = old["subsample_in.weight"][:, alike]
+            grown.subsample_out.weight[len(known) :] = old["subsample_out.weight"][alike]
+            grown.subsample_out.bias[len(known) :] = old["subsample_out.bias"][alike]
     return grown

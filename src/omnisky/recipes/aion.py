@@ -52,9 +52,9 @@ def aion(size: str = "base") -> Run:
 NUMBERS = tuple(name for name, one in AION.items() if one.length == 1)
 PHOTOMETRY = tuple(name for name in AION if name.startswith(("tok_flux_", "tok_mag_")))
 FOCUS = (
-    Focus(share=0.4, names=("tok_spectrum_desi", "tok_spectrum_sdss", "tok_z")),
+    Focus(share=0.35, names=("tok_spectrum_desi", "tok_spectrum_sdss", "tok_z")),
     Focus(share=0.3, names=("tok_image", "tok_image_hsc", *PHOTOMETRY)),
-    Focus(share=0.3, names=NUMBERS),
+    Focus(share=0.5, names=NUMBERS),
 )
 MINI = AnyToAnyConfig(
     core=gated(6, 112, 4),
