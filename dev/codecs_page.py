@@ -89,7 +89,7 @@ again = omnisky.detokenize(tokens, like=curves, codecs=[codec])
 ```"""
 
 SURVEY = """Images of a survey that the codec does not know become a row of bands more. Nothing else of the
-network need learn. So the row of SDSS cut-outs above was made:
+network need learn; channels begin as those that they are most like. So the row of SDSS cut-outs above was made:
 
 ```
 from dataclasses import replace
@@ -104,10 +104,10 @@ from omnisky.train.optim import AdamW
 row = BandRow(survey="sdss", prefix="SDSS", bands=tuple("ugriz"), clip=(10.0, 30.0, 30.0, 60.0, 100.0),
               pixel_scale_arcsec=0.396, token="tok_image_sdss", part="image")
 known = CodecBook("src/omnisky/weights/omnisky-aion")["tok_image"].network
-grown = widened(known, row, ends_alone=True)
+grown = widened(known, row, like=("DES-G", "DES-G", "DES-R", "DES-I", "DES-Z"), ends_alone=True)
 planes = Planes(config=grown.config, survey="sdss", part="image", name="planes_sdss", floor=0.02)
-run = replace(recipe("codec-image-mini"), name="codec-sdss", model=grown.config, codecs=(planes,), steps=150,
-              optim=AdamW(peak=5e-3, warmup=50, floor=0.01, weight_decay=0.0))
+run = replace(recipe("codec-image-mini"), name="codec-sdss", model=grown.config, codecs=(planes,), steps=500,
+              optim=AdamW(peak=1e-2, warmup=50, floor=0.01, weight_decay=0.0))
 network = train(run, "runs/codec-sdss", omnisky.read("sdss_frames_ugriz"), start=grown)
 tokens = ImageCodec(network=network, survey="sdss").encode(omnisky.read("sdss_frames_ugriz"))
 ```

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from math import inf, isqrt
+from math import isqrt
 from typing import Any
 
 import torch
@@ -40,13 +40,6 @@ class BandRow:
     """name of the tokens"""
     part: str = "image"
     """where an observation has these images, if nothing else is said"""
-    gain: tuple[float, ...] = field(default=(), metadata=LATER)
-    """ours, one a band: what the network sees is so many times the flux. With the noise of a known survey's pixels over
-    that of this one's, noise and faint galaxies look to it as it knows them. Without: 1"""
-
-    def __post_init__(self) -> None:
-        if self.gain and (len(self.gain) != len(self.bands) or not all(0 < one < inf for one in self.gain)):
-            raise BadValue("gain", saw=self.gain, want=f"a positive number for each of {self.bands}, or none")
 
     @property
     def unit_nmgy(self) -> float:
@@ -187,8 +180,6 @@ class ImageNetwork(nn.Module):
         self._quantizer = FSQ(config.quantizer_levels)
         nn.init.zeros_(self.subsample_out.weight)  # begins as an empty sky: sinh would make a bright one of chance
         lay_out(self)
-        gains = [one for row in config.rows for one in row.gain or (1.0,) * len(row.bands)]
-        self._gain = torch.tensor(gains)[:, None, None] if any(row.gain for row in config.rows) else None
         if config.ends_alone:
             self.requires_grad_(False)
             for own in (self.subsample_in.weight, self.subsample_out.weight, self.subsample_out.bias):
@@ -232,7 +223,7 @@ class ImageNetwork(nn.Module):
         x = pointwise(vectors.contiguous(memory_format=torch.channels_last), self.post_quant_proj).float()
         for layer in self.model.decoder_layers:
             x = layer(x)
-        return self._expanded(self._left(x, channels), channels)
+        return self._expanded(self._left(x, channels))
 
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """½ Σ ivar (x − x̂)² a pixel, in linear flux, over pixels that were seen; images of all surveys alike.
@@ -268,17 +259,12 @@ class ImageNetwork(nn.Module):
         return x
 
     def _compressed(self, flux: Tensor) -> Tensor:
-        soft, factor = self.config.range_compression_factor, self.config.mult_factor
-        flux = flux if self._gain is None else flux * self._gain.to(flux)
-        return torch.asinh(flux / soft) * (soft * factor)
+        soft, gain = self.config.range_compression_factor, self.config.mult_factor
+        return torch.asinh(flux / soft) * (soft * gain)
 
-    def _expanded(self, x: Tensor, channels: list[int] | None) -> Tensor:
-        soft, factor = self.config.range_compression_factor, self.config.mult_factor
-        flux = torch.sinh(x / factor / soft) * soft
-        if self._gain is None:
-            return flux
-        gain = self._gain.to(flux)
-        return flux / (gain if channels is None else gain[channels])
+    def _expanded(self, x: Tensor) -> Tensor:
+        soft, gain = self.config.range_compression_factor, self.config.mult_factor
+        return torch.sinh(x / gain / soft) * soft
 
     def _entered(self, x: Tensor, seen: Bool[Tensor, "object channel"]) -> Tensor:
         """Projection and first convolution as one: both are linear. The bias is a channel of ones, so that it ends
