@@ -19,6 +19,7 @@ from omnisky.observe.mock import Population, catalogue, cosmos
 from omnisky.observe.mock.light import Light, lit
 from omnisky.observe.mock.lines import NAMES
 from omnisky.observe.mock.photometry import Curve, magnitude, nanomaggies
+from omnisky.observe.mock.truth import Truth
 
 SDSS = {band: f"sdss2010-{band}" for band in "ugriz"}
 DEEP_BANDS = {f"deep {band}": curve for band, curve in DEEP.items()}
@@ -83,10 +84,7 @@ def _spread(values: np.ndarray) -> float:
 @cache
 def mock(limit: float, number: int) -> dict[str, np.ndarray]:
     """Truth, magnitudes without the Milky Way's dust (SDSS, the deep fields', W1 and W2), line widths and fluxes."""
-    population = Population(seed=21, faintest_r_mag=limit, stars=0.0)
-    seen = population.truth(np.arange(number))
-    seen = replace(seen, ebv_mag=np.zeros(len(seen)))
-    light = list(lit(seen, population.seed))
+    seen, light = undimmed(Population(seed=21, faintest_r_mag=limit, stars=0.0), number)
     columns = magnitudes(light, SDSS | DEEP_BANDS)
     infrared = catalogue.wise(seen, light)
     columns |= {"W1": magnitude(infrared[:, 0]), "W2": magnitude(infrared[:, 1])}
@@ -98,10 +96,14 @@ def mock(limit: float, number: int) -> dict[str, np.ndarray]:
 @cache
 def stars(number: int) -> dict[str, np.ndarray]:
     """Magnitudes of stars without the Milky Way's dust."""
-    population = Population(seed=23, faintest_r_mag=22.0, stars=1.0)
+    return magnitudes(undimmed(Population(seed=23, faintest_r_mag=22.0, stars=1.0), number)[1], DEEP_BANDS)
+
+
+def undimmed(population: Population, number: int) -> tuple[Truth, list[Light]]:
+    """The first so many of a population and their light, without the Milky Way's dust."""
     seen = population.truth(np.arange(number))
     seen = replace(seen, ebv_mag=np.zeros(len(seen)))
-    return magnitudes(list(lit(seen, population.seed)), DEEP_BANDS)
+    return seen, list(lit(seen, population.seed))
 
 
 def magnitudes(light: list[Light], curves: Mapping[str, str | Curve]) -> dict[str, np.ndarray]:

@@ -327,9 +327,8 @@ def widened(
         place = tuple(slice(0, n) for n in old[name].shape)
         weight[place].copy_(old[name])
     if like is not None:
-        alike = [known.index(channel) for channel in like]
-        with torch.no_grad():
-            grown.subsample_in.weight[:, len(known) :] = old["subsample_in.weight"][:, alike]
-            grown.subsample_out.weight[len(known) :] = old["subsample_out.weight"][alike]
-            grown.subsample_out.bias[len(known) :] = old["subsample_out.bias"][alike]
+        alike, new = [known.index(channel) for channel in like], grown.state_dict()
+        new["subsample_in.weight"][:, len(known) :] = old["subsample_in.weight"][:, alike]
+        for name in ("subsample_out.weight", "subsample_out.bias"):
+            new[name][len(known) :] = old[name][alike]
     return grown
