@@ -56,9 +56,12 @@ def show(story: Story, model: nn.Module, seen: Observation) -> None:
     story.sections.append(
         Section(
             "A redshift sharpens",
-            "One network reads any of forty modalities and says how likely each redshift is. Six made-up galaxies it has "
-            "not met, asked with four magnitudes, with their image too, and with their spectrum; dashed: the truth.",
-            plot.posteriors(first.edges, {name: one.pdf for name, one in found.items()}, z, story.folder / "redshift.png"),
+            "One network reads any of forty modalities and says how likely each redshift is. Six made-up galaxies "
+            "it has not met, asked with four magnitudes, with their image too, and with their spectrum; dashed: the "
+            "truth.",
+            plot.posteriors(
+                first.edges, {name: one.pdf for name, one in found.items()}, z, story.folder / "redshift.png"
+            ),
             "curves that narrow around the true redshift",
             Table(("from", "mean width", "mean |Δz|"), rows),
         )
@@ -70,8 +73,8 @@ def show(story: Story, model: nn.Module, seen: Observation) -> None:
     story.sections.append(
         Section(
             "Another telescope's view",
-            "The same network is shown a Legacy Survey image and draws the galaxy as HSC would see it, in r. Left what HSC "
-            "saw of it, in the middle what was drawn, right the difference.",
+            "The same network is shown a Legacy Survey image and draws the galaxy as HSC would see it, in r. Left what "
+            "HSC saw of it, in the middle what was drawn, right the difference.",
             plot.before_after(before, said.flux[:, red], story.folder / "translated.png"),
             "galaxies as HSC saw them and as they were drawn",
         )

@@ -26,7 +26,19 @@ class Drawn:
     words: str
 
 
-POSTERIORS = ("inputs", "objects", "σ_NMAD", "outliers", "bias", "CRPS", "half width", "T", "PIT distance", "68 %", "95 %")
+POSTERIORS = (
+    "inputs",
+    "objects",
+    "σ_NMAD",
+    "outliers",
+    "bias",
+    "CRPS",
+    "half width",
+    "T",
+    "PIT distance",
+    "68 %",
+    "95 %",
+)
 
 
 def posterior_row(one: Told) -> tuple[str, ...]:
@@ -69,7 +81,15 @@ def _tables(found: Table) -> tuple[Lines, ...]:
         for band, score in one.flux.items()
     )
     probed = tuple(
-        (one.inputs, name, f"{one.learnt:,}", f"{one.tested:,}", str(one.mean[name]), str(one.attentive[name]), str(one.gain[name]))
+        (
+            one.inputs,
+            name,
+            f"{one.learnt:,}",
+            f"{one.tested:,}",
+            str(one.mean[name]),
+            str(one.attentive[name]),
+            str(one.gain[name]),
+        )
         for one in found.probed
         for name in PROPERTIES
     )
@@ -100,7 +120,8 @@ def state(found: Table) -> dict[str, Any]:
         "learnt": found.learnt,
         "redshifts": [one.state() for one in found.redshifts],
         "spectra": {
-            one.way: {name: two(getattr(one, name)) for name in spectra} | {"objects": one.objects, "bright": one.bright}
+            one.way: {name: two(getattr(one, name)) for name in spectra}
+            | {"objects": one.objects, "bright": one.bright}
             for one in found.spectra
         },
         "images": {
@@ -111,7 +132,9 @@ def state(found: Table) -> dict[str, Any]:
             one.inputs: {name: [two(one.mean[name]), two(one.attentive[name])] for name in PROPERTIES}
             for one in found.probed
         },
-        "claims": [{"claim": c.words, "found": two(c.found), "wanted": c.wanted, "holds": c.holds} for c in found.claims],
+        "claims": [
+            {"claim": c.words, "found": two(c.found), "wanted": c.wanted, "holds": c.holds} for c in found.claims
+        ],
     }
 
 
@@ -127,8 +150,10 @@ def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-AION_HEAD = """`omnisky evaluate aion` makes a sky in all forty modalities, trains codecs and a small any-to-any model on it,
-and asks the model about objects that nobody has learnt from. Each score ± its bootstrap error over objects. Temperatures
-are fitted on other held-out objects than those that are scored; coverage without it in brackets. R² of spectra is that of
-shapes, and 0 is the mean spectrum; χ² is against what was observed, noise and all. What is generated is the mean of eight
-draws in one step at temperature 0.7. No object that was learnt from has both HSC and DESI."""
+AION_HEAD = """\
+`omnisky evaluate aion` makes a sky in all forty modalities, trains codecs and a small any-to-any model on it, and
+asks the model about objects that nobody has learnt from. Each score ± its bootstrap error over objects. Temperatures
+are fitted on other held-out objects than those that are scored; coverage without it in brackets. Probes are asked of
+all of both. R² of spectra is that of shapes, and 0 is the mean spectrum; χ² is against what was observed, noise and
+all. What is generated is the mean of eight draws in one step at temperature 0.7, spectra at their median brightness.
+No object that was learnt from has both HSC and DESI."""

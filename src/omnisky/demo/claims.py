@@ -32,9 +32,12 @@ def _page(table: Table, figures: Mapping[str, tuple[Path, str]], command: str) -
                        ((HOLDS, "hold"), (FAILS, "do not"), (UNKNOWN, "are not measured")))  # fmt: skip
     lines = ["# What the papers claim, and what we measure", "", "```sh", command, "```", ""]
     lines += [
-        f"{len(table.rows)} claims: {counts}. A number is ours ± one bootstrap error over the objects tested on; σ is that",
-        "error. The paper's number stands at its own scale, with models and data a thousand times as large, and is no target.",
-        "Models are those that ship with the package (5 million parameters) unless a row says otherwise; `DATA` is a folder of",
+        f"{len(table.rows)} claims: {counts}. "
+        "A number is ours ± one bootstrap error over the objects tested on; σ is that",
+        "error. The paper's number stands at its own scale, with models and data a thousand times as large, "
+        "and is no target.",
+        "Models are those that ship with the package (5 million parameters) unless a row says otherwise; "
+        "`DATA` is a folder of",
         "real data sets. The same numbers are in `claims.json`.",
         "",
     ]

@@ -61,7 +61,9 @@ def labelled_demo(
     embedding.save(story.folder / "embeddings.parquet")
     few_rows = np.arange(min(len(test), 3000))
     look_alikes(story, test, embedding, _one_of_each(tasks["all"].label[tasks["all"].test]))
-    the_map(story, test.take(few_rows), embedding.take(few_rows), tasks["all"].label[tasks["all"].test][few_rows], names)
+    the_map(
+        story, test.take(few_rows), embedding.take(few_rows), tasks["all"].label[tasks["all"].test][few_rows], names
+    )
     shapes(story, test, best.chance, names, tasks["all"].label[tasks["all"].test])
     completions(story, model, test)
     story.facts = {"galaxies": f"{len(seen):,}", "tested on": f"{len(test):,}", **about(model)}

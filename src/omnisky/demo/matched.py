@@ -58,7 +58,10 @@ def matched_demo(folder: str | Path, data: str | Path, seen: Observation) -> Sto
         _redshifts(story, sides, seen, z)
     row = SURVEYS.get(image.survey)
     story.facts = {"pairs": f"{len(seen):,}", "model": MODEL} | ({} if row is None else {"images": row.name})
-    title, sentence = f"{len(seen)} real pairs through a small AstroCLIP", "Image and spectrum of a galaxy, in one space."
+    title, sentence = (
+        f"{len(seen)} real pairs through a small AstroCLIP",
+        "Image and spectrum of a galaxy, in one space.",
+    )
     return finish(story, title, f"omnisky demo --data {data}", (), sentence)
 
 
@@ -82,4 +85,3 @@ def _redshifts(
             table=Table(("object", "redshift", *(f"by {part}" for part in said)), rows),
         )
     )
-

@@ -91,7 +91,8 @@ def facts(truth: Scalars, row: int) -> str:
     rate = 10 ** (one["log_mass"] + one["log_ssfr"])
     mass = 10 ** one["log_mass"] / 1e9
     return (
-        f"z = {one['redshift']:.3f} · {mass:,.{1 if mass < 10 else 0}f} billion M☉ · {rate:.2g} M☉ of new stars a year\n"
+        f"z = {one['redshift']:.3f} · {mass:,.{1 if mass < 10 else 0}f} billion M☉ · "
+        f"{rate:.2g} M☉ of new stars a year\n"
         f"stars {one['age_gyr']:.1f} Gyr old · half its light within {one['half_light_arcsec']:.1f}″ · "
         f"{one['bulge_fraction']:.0%} of it bulge"
     )

@@ -73,5 +73,7 @@ def state(found: Table) -> dict[str, Any]:
             | {"median_rank": two(one.median_rank), "among": one.among}
             for name, one in found.across.items()
         },
-        "claims": [{"claim": c.words, "found": two(c.found), "wanted": c.wanted, "holds": c.holds} for c in found.claims],
+        "claims": [
+            {"claim": c.words, "found": two(c.found), "wanted": c.wanted, "holds": c.holds} for c in found.claims
+        ],
     }

@@ -14,8 +14,8 @@ from torch import nn
 
 from omnisky import plot, watch
 from omnisky.adapt.pool import AttentiveProbe
-from omnisky.demo.aion import any_to_any
 from omnisky.demo.across import ASKED, MADE_UP, four_ways_on_the_mock_sky, redshifts_of_spectra
+from omnisky.demo.aion import any_to_any
 from omnisky.demo.mock import mock_sky
 from omnisky.demo.story import MODEL, Story, about, completions, finish, look_alikes, shapes, the_map
 from omnisky.embed import embed, signature, token_states
@@ -87,9 +87,9 @@ def shown_again(site: Path) -> dict[str, Source]:
         "mock": (MADE_UP, lambda: ASKED),
     }
     found = {}
-    for name, (about, make) in skies.items():
+    for name, (words, make) in skies.items():
         file = site / "data" / name / "sky.json"
-        if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["about"] == about:
+        if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["about"] == words:
             found[name] = make()
     return found
 
@@ -117,8 +117,8 @@ def _learn_on(story: Story, model: nn.Module, galaxies: Observation, steps: int)
         Section(
             "It goes on learning",
             f"{steps} more steps of the same pre-training, on galaxies from another telescope: guess each patch and "
-            "each ring from those nearer the centre. A step's loss depends on how much of each galaxy it was shown, and jumps; the "
-            "held-out loss is always asked the same. What follows uses the weights as shipped.",
+            "each ring from those nearer the centre. A step's loss depends on how much of each galaxy it was shown, "
+            "and jumps; the held-out loss is always asked the same. What follows uses the weights as shipped.",
             figure,
             "training loss against step",
         )
