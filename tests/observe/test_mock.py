@@ -227,7 +227,7 @@ def test_the_cut_is_on_the_magnitude_that_is_drawn(seen, light):
 def test_lines_are_where_the_redshift_puts_them(seen):
     """The centroid of noiseless [O III] 5007, where it is strong, gives z to 10 km/s."""
     tool, found = spectra.desi(), 0
-    rows = seen.take(~seen.is_star).take(slice(0, 60))
+    rows = seen.take(~seen.is_star).take(slice(0, 200))
     for row, one in enumerate(lit(rows, SAMPLE.seed)):
         line = NAMES.index("OIII_5007")
         at = one.line_aa[line]
@@ -298,7 +298,8 @@ def alone(monkeypatch):
 def test_pictures_hold_the_flux_of_the_catalogue(name, seen, light, monkeypatch):
     """The sum over the whole transform is exact; in the cut-out only the far wings are missing."""
     alone(monkeypatch)
-    for row in range(6):
+    fits = np.flatnonzero(~(seen.half_light_arcsec > 3))[:6].tolist()  # the wings of larger ones go beyond the cut-out
+    for row in fits:
         picture = images.noiseless(seen, row, light[row], CAMERAS[name], SAMPLE.seed)
         total = light[row].bands(name).sum(axis=1)
         assert np.allclose(picture.sum(axis=(1, 2)), total, rtol=0.12)

@@ -36,7 +36,7 @@ _NITROGEN = 1 / 3.05  # [N II] 6548 / 6584 (same source)
 _HALPHA_PER_SFR = 10**41.27 / 3.828e33  # L☉ for 1 M☉/yr (Kennicutt & Evans 2012, ARA&A 50, 531)
 # Not every ionising photon makes Hα: dust takes some first, and fibres see the middles of galaxies, where few stars
 # form. With this share the widths of Hα are those that DESI measured.
-_HALPHA_PER_SFR *= 0.65
+_HALPHA_PER_SFR *= 0.46
 # Calzetti et al. 2000: E(B−V) of stars is 0.44 of that of the gas; R_V 4.05 there, 3.1 for the gas.
 GAS_DUST = 3.1 / 4.05 / 0.44
 """A(V) before the gas, in units of that before the stars"""

@@ -121,7 +121,7 @@ def _galaxies(chance: Chances, index: Integer[np.ndarray, " object"], sample: Po
     log_ssfr = _ssfr(chance, log_mass, z, quiescent)
     log_metals = _metals(chance, log_mass, quiescent)
     form = shapes(chance, log_mass, z, quiescent, log_ssfr)
-    dust = _dust(chance, log_mass, quiescent, form["axis_ratio"])
+    dust = _dust(chance, log_mass, z, quiescent, form["axis_ratio"])
     dispersion = _dispersion(chance, log_mass, form["bulge_mass_fraction"])
     empty = np.full(len(index), np.nan)
     seen = Truth(
@@ -183,11 +183,12 @@ def _ssfr(
 ) -> Float[np.ndarray, " object"]:
     """The main sequence with its spread and a tail into the green valley; the quiescent, with a tail towards it.
 
-    The sequence is that of Speagle et al. 2014 (ApJS 214, 15, eq. 28), 0.15 dex lower, which is what the widths of Hα
-    in DESI's bright survey ask for.
+    The sequence is that of Popesso et al. 2023 (MNRAS 519, 1526): as many stars a mass in all light galaxies, fewer in
+    heavy ones. A straight line in log M makes dwarfs too young: g − r of zCOSMOS's was 0.28 mag off at z = 0.2.
     """
     epoch = cosmos.age_gyr(z)
-    on_sequence = (0.84 - 0.026 * epoch) * log_mass - (6.66 - 0.11 * epoch) - log_mass
+    turn = 10.85 - 0.0729 * epoch
+    on_sequence = 2.693 - 0.186 * epoch - np.log10(1 + 10 ** (0.99 * (turn - log_mass))) - log_mass
     fading = chance.happens(np.clip(0.12 + 0.08 * (log_mass - 10), 0.04, 0.25))
     forming = on_sequence + chance.normal(0, 0.33) - np.where(fading, chance.uniform(0.3, 1.6), 0.0)
     dead = chance.normal(-12.4, 0.35) + 0.5 * np.log10(1 + z)
@@ -202,12 +203,15 @@ def _metals(chance: Chances, log_mass: np.ndarray, quiescent: np.ndarray) -> Flo
 
 
 def _dust(
-    chance: Chances, log_mass: np.ndarray, quiescent: np.ndarray, axis_ratio: np.ndarray
+    chance: Chances, log_mass: np.ndarray, z: np.ndarray, quiescent: np.ndarray, axis_ratio: np.ndarray
 ) -> Float[np.ndarray, " object"]:
-    """A(V) grows with mass and towards edge-on, as the discs of Yip et al. 2010 (ApJ 709, 780) do."""
-    face_on = 10 ** (np.log10(0.5) + 0.33 * (log_mass - 10) + chance.normal(0, 0.2))
-    disc = np.minimum(face_on, 1.8) * (1 + 0.9 * np.log10(1 / axis_ratio))
-    return np.where(quiescent, 10 ** chance.normal(-1.3, 0.3), np.minimum(disc, 3.0))
+    """A(V) grows with mass and towards edge-on, as the discs of Yip et al. 2010 (ApJ 709, 780) do, and a bit with z.
+
+    How much is what the colours of SDSS and zCOSMOS ask for: with more in heavy galaxies, edge-on ones are too red.
+    """
+    face_on = 10 ** (np.log10(0.48) + 0.18 * (log_mass - 10) + chance.normal(0, 0.15))
+    disc = np.minimum(face_on, 1.1) * (1 + 0.9 * np.log10(1 / axis_ratio)) * (1 + z) ** 0.25
+    return np.where(quiescent, 10 ** chance.normal(-1.3, 0.3), np.minimum(disc, 2.0))
 
 
 def _dispersion(chance: Chances, log_mass: np.ndarray, bulge: np.ndarray) -> Float[np.ndarray, " object"]:
