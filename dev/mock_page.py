@@ -1,8 +1,9 @@
 """A page that shows the mock sky beside real catalogues: what it looks like, how it is distributed, where it is wrong.
 
-    python dev/mock_page.py ../shared/data runs/mock-page [--galaxies 1500]
+    python dev/mock_page.py ../shared/data runs/mock-page [--galaxies 1500] [--docs docs]
 
-Writes index.html and its figures. Rows marked "tuned" are of catalogues that the population was made to resemble.
+Writes index.html and its figures, with --docs mock-sky.md and mock-catalogues.png, too. Rows marked "tuned" are of
+catalogues that the population was made to resemble.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from mock_compare import HEADERS, Pair, mock, nearby, pairs, table
+from PIL import Image
 
 from omnisky.demo.mock import mock_sky
 from omnisky.demo.story import Story
@@ -112,11 +114,35 @@ def _cloud(axes, there, here, real, ours) -> None:
     axes.scatter(*here, **ours)
 
 
+HEAD = """# How real the mock sky is
+
+Written by `python dev/mock_page.py DATA OUT --galaxies {number} --docs docs`: samples of the mock sky and of real
+catalogues, cut alike, of {number:,} mock galaxies for each cut. Medians, half of the central 68 % (*scatter*), and
+Kolmogorov and Smirnov's distance, the largest difference of cumulative shares; errors by bootstrap of both samples.
+The catalogues' own stars say how far zero points and filter curves can be trusted. In the figure real galaxies are
+blue, mock ones yellow; in its fourth panel, of mock ones alone, those that form stars are blue.
+
+![the mock sky beside real catalogues](mock-catalogues.png)
+"""
+
+
+def write_docs(groups: dict[str, list[tuple[str, ...]]], number: int, picture: Path, docs: Path) -> None:
+    """The page of the documentation, mock-sky.md, and its figure."""
+    lines = [HEAD.format(number=number)]
+    for title, rows in groups.items():
+        table = (HEADERS, ["---"] * len(HEADERS), *rows)
+        lines += [f"## {title}", "", *(f"| {' | '.join(row)} |" for row in table), ""]
+    (docs / "mock-sky.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    with Image.open(picture) as shown:
+        shown.convert("RGB").quantize(48).save(docs / "mock-catalogues.png", optimize=True)
+
+
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("data", type=Path)
     words.add_argument("out", type=Path)
     words.add_argument("--galaxies", type=int, default=1500)
+    words.add_argument("--docs", type=Path, help="the folder of mock-sky.md")
     asked = words.parse_args()
     story = Story(asked.out)
     mock_sky(story)
@@ -128,12 +154,17 @@ def main() -> None:
         story.sections.append(Section(name, figure=picture, alt=f"histograms of {name}, real and mock"))
     picture = clouds(asked.data, asked.galaxies, asked.out / "clouds.png")
     story.sections.append(Section("Two at a time", figure=picture, alt="scatter plots, real in blue, mock in yellow"))
-    for title, tuned in (("In numbers: never used for tuning", False), ("In numbers: tuned on", True)):
-        rows = [pair.row(lots) for pair in every if pair.tuned == tuned]
+    groups = {
+        title: [pair.row(lots) for pair in every if pair.tuned == tuned]
+        for title, tuned in (("Never used for tuning", False), ("Tuned on", True))
+    }
+    for title, rows in groups.items():
         for row in rows:
             print(" | ".join(row))
         told = "Scatter is half of the central 68 %; KS is the largest difference of cumulative shares; ± by bootstrap."
-        story.sections.append(Section(title, told, table=Table(HEADERS, rows)))
+        story.sections.append(Section(f"In numbers: {title[0].lower()}{title[1:]}", told, table=Table(HEADERS, rows)))
+    if asked.docs is not None:
+        write_docs(groups, asked.galaxies, picture, asked.docs)
     facts = {"galaxies in each mock sample": asked.galaxies}
     write_page(
         asked.out,
