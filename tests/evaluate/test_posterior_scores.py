@@ -12,7 +12,7 @@ from omnisky.errors import ShapeMismatch
 from omnisky.evaluate.aion import UNSEEN, Table, judged
 from omnisky.evaluate.aion_drawn import ImagesTold, SpectraTold, binned
 from omnisky.evaluate.aion_probes import PROPERTIES, Probed
-from omnisky.evaluate.posteriors import crps, fitted_temperature, judge, tempered
+from omnisky.evaluate.posteriors import crps, fitted_temperature, judge, judge_halves, tempered
 from omnisky.generate import Posterior
 from omnisky.observe.types import Spectrum
 
@@ -64,6 +64,18 @@ def test_honest_posteriors_are_found_honest_and_others_not():
     told = judge("too sure", (tempered(honest(1000, 1)[0], 0.25), honest(1000, 1)[1]), sure)
     assert told.covered["68% before"].value < 0.45 < told.covered["68%"].value
     assert told.state()["covered"]["68%"][0] == told.covered["68%"].value
+
+
+def test_a_half_that_is_hard_by_chance_does_not_widen_all_intervals():
+    """One half's posteriors are too narrow, the other's too wide: each alone is misled, both together are not."""
+    (one, first), (other, second) = honest(1000, 11), honest(1000, 12)
+    narrow, wide = (tempered(one, 1 / 1.3), first), (tempered(other, 1.3), second)
+    assert judge("toy", narrow, wide).covered["68%"].value > 0.74
+    told = judge_halves("toy", narrow, wide)
+    assert told.objects == 2000 and told.temperature == pytest.approx(1.0, abs=0.06)
+    assert told.covered["68%"].value == pytest.approx(0.68, abs=0.03)
+    same = judge_halves("toy", (one, first), (one, first))  # the same heat for both
+    assert same.crps.value == pytest.approx(judge("toy", (one, first), (one, first)).crps.value)
 
 
 def test_crps_is_the_integral_of_its_definition():

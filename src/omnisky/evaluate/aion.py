@@ -27,7 +27,7 @@ from omnisky.evaluate.aion_probes import Probed, probes
 from omnisky.evaluate.aion_runs import Ready, Sizes
 from omnisky.evaluate.astroclip import Claim
 from omnisky.evaluate.pairs import Counting
-from omnisky.evaluate.posteriors import Told, gain, judge
+from omnisky.evaluate.posteriors import Told, gain, judge_halves
 from omnisky.generate import Posterior, posterior
 
 PHOTOMETRY = ("tok_flux_g", "tok_flux_r", "tok_flux_i", "tok_flux_z")
@@ -95,7 +95,7 @@ def _redshifts(ready: Ready, validation: np.ndarray, test: np.ndarray) -> tuple[
             (posterior(ready.model, tokens_of(ready, rows, names), "z", batch=64), ready.truth["redshift"][rows])
             for rows in (validation, test)
         )
-        told.append(judge(inputs, fitted, asked))
+        told.append(judge_halves(inputs, fitted, asked))
         shown[inputs] = asked[0].take(slice(0, SHOWN))
     return tuple(told), shown
 

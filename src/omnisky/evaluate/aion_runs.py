@@ -51,7 +51,7 @@ class Sizes:
     """How much is asked."""
 
     asked: int = 2000
-    """held-out objects whose redshifts are asked for, half of them to fit temperatures"""
+    """held-out objects whose redshifts are asked for, in two halves; the temperature of each is the other's"""
     drawn: int = 256
     """held-out objects whose spectra and images are generated"""
     probed: int = 2000

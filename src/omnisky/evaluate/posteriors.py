@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -78,7 +78,7 @@ class Told:
     width: Score
     """median half-width of the 68 % interval"""
     temperature: float
-    """fitted on validation objects; all scores are with it, but for those before"""
+    """fitted on other objects than are scored; all scores are with it, but for those before"""
     pit_distance: Score
     """largest distance of the distribution of PIT values from the uniform one; 0.87 / √objects by chance"""
     covered: dict[str, Score]
@@ -100,8 +100,28 @@ Pair = tuple[Posterior, Float[np.ndarray, " _object"]]
 def judge(inputs: str, validation: Pair, test: Pair, beyond: float = 0.15) -> Told:
     """Fit the temperature on validation objects, score the test objects. `beyond` is where outliers begin."""
     temperature = fitted_temperature(*validation)
+    return _told(inputs, test, tempered(test[0], temperature), temperature, beyond)
+
+
+def judge_halves(inputs: str, one: Pair, other: Pair, beyond: float = 0.15) -> Told:
+    """Score all objects, each half with the temperature that was fitted on the other; told is their geometric mean.
+
+    A temperature is known no better than the objects it was fitted on: with one half too hard by chance the other's
+    intervals are too wide. Both ways, such chances cancel.
+    """
+    heat = fitted_temperature(*one), fitted_temperature(*other)
+    before = _joined(one[0], other[0])
+    after = _joined(tempered(one[0], heat[1]), tempered(other[0], heat[0]))
+    both = before, np.concatenate([one[1], other[1]])
+    return _told(inputs, both, after, float(np.sqrt(heat[0] * heat[1])), beyond)
+
+
+def _joined(one: Posterior, other: Posterior) -> Posterior:
+    return replace(one, chance=np.concatenate([one.chance, other.chance]))
+
+
+def _told(inputs: str, test: Pair, after: Posterior, temperature: float, beyond: float) -> Told:
     before, truth = test
-    after = tempered(before, temperature)
     pit, each = after.below(truth), crps(after, truth)
     covered = {}
     for share in (0.68, 0.95):
