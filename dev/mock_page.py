@@ -3,7 +3,7 @@
     python dev/mock_page.py ../shared/data runs/mock-page [--galaxies 1500] [--docs docs]
 
 Writes index.html and its figures, with --docs mock-sky.md and mock-catalogues.png, too. Rows marked "tuned" are of
-catalogues that the population was made to resemble.
+what was seen while the population was made to resemble it.
 """
 
 import argparse
@@ -156,7 +156,10 @@ def main() -> None:
     story.sections.append(Section("Two at a time", figure=picture, alt="scatter plots, real in blue, mock in yellow"))
     groups = {
         title: [pair.row(lots) for pair in every if pair.tuned == tuned]
-        for title, tuned in (("Never used for tuning", False), ("Tuned on", True))
+        for title, tuned in (
+            ("Tuned on, or seen while it was tuned", True),
+            ("Not looked at while it was tuned", False),
+        )
     }
     for title, rows in groups.items():
         for row in rows:
