@@ -10,6 +10,7 @@ import argparse
 from itertools import groupby
 from pathlib import Path
 
+import codecs_page
 import numpy as np
 from mock_compare import HEADERS, Pair, mock, nearby, pairs, table
 from PIL import Image
@@ -130,11 +131,10 @@ def write_docs(groups: dict[str, list[tuple[str, ...]]], number: int, picture: P
     """The page of the documentation, mock-sky.md, and its figure."""
     lines = [HEAD.format(number=number)]
     for title, rows in groups.items():
-        table = (HEADERS, ["---"] * len(HEADERS), *rows)
-        lines += [f"## {title}", "", *(f"| {' | '.join(row)} |" for row in table), ""]
+        lines += [f"## {title}", "", codecs_page.table(HEADERS, rows), ""]
     (docs / "mock-sky.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     with Image.open(picture) as shown:
-        shown.convert("RGB").quantize(48).save(docs / "mock-catalogues.png", optimize=True)
+        shown.convert("RGB").quantize(codecs_page.COLOURS).save(docs / "mock-catalogues.png", optimize=True)
 
 
 def main() -> None:

@@ -152,8 +152,8 @@ def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 AION_HEAD = """\
 `omnisky evaluate aion` makes a sky in all forty modalities, trains codecs and a small any-to-any model on it, and
-asks the model about objects that nobody has learnt from. Each score ± its bootstrap error over objects. They are
-two halves, each scored with the temperature that was fitted on the other; coverage without it in brackets. Probes are
+asks the model about objects that nobody has learnt from. Each score ± its bootstrap error over objects; these
+are two halves, each scored with the temperature fitted on the other; coverage without it in brackets. Probes are
 asked of both. R² of spectra is that of shapes, and 0 is the mean spectrum; χ² is against what was observed, noise and
 all. What is generated is the mean of eight draws in one step at temperature 0.7, spectra at their median brightness.
 No object that was learnt from has both HSC and DESI."""
