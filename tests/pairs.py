@@ -20,6 +20,7 @@ PATCHES = RasterPatches(patch_size=4, bands=BANDS, stretch=Linear(centre=(1.0,),
 SECTIONS = OverlappingSections(grid=GRID, size=10, step=5)
 
 VISION = vit(16, 2, 2, patch_size=4, grid=4, scale_init=1.0)  # from 1e-5, blocks would do nothing yet
+STEMMED = replace(VISION, stem=(6, 8, 8))
 SPECFORMER = SpecformerConfig(
     core=CoreConfig(width=16, depth=2, heads=2, bias=True, activation="gelu"),
     token_width=12,

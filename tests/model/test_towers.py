@@ -6,17 +6,19 @@ import numpy as np
 import pairs
 import pytest
 import torch
+import torch.nn.functional as F
 
 from omnisky.codec.patch import cut
 from omnisky.codec.tokens import Span, Tokens, encode_all
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
 from omnisky.model import store
 from omnisky.model.specformer import PUBLISHED, SpecformerConfig
-from omnisky.model.vision import SIZES, vit
+from omnisky.model.vision import SIZES, vit, whole
 from omnisky.observe.types import Observation
 
 TOWERS = {
     "vision": (pairs.VISION, pairs.PATCHES, "images"),
+    "stemmed": (pairs.STEMMED, pairs.PATCHES, "images"),
     "specformer": (pairs.SPECFORMER, pairs.SECTIONS, "spectra"),
 }
 every = pytest.mark.parametrize("name", TOWERS)
@@ -114,8 +116,9 @@ def test_astrodino_has_as_many_parameters_as_published():
     assert sum(p.numel() for p in model.parameters()) == 302_954_496
 
 
-def test_hidden_patches_say_nothing_of_themselves_and_keep_their_place():
-    model, patches = built("vision"), told("vision")["images"].values
+@pytest.mark.parametrize("name", ["vision", "stemmed"])
+def test_hidden_patches_say_nothing_of_themselves_and_keep_their_place(name):
+    model, patches = built(name), told(name)["images"].values
     held_out = torch.zeros(4, 16, dtype=torch.bool)
     held_out[:, [2, 9]] = True
     other = patches.clone()
@@ -125,9 +128,10 @@ def test_hidden_patches_say_nothing_of_themselves_and_keep_their_place():
     assert not torch.allclose(states[:, 3], states[:, 10], atol=1e-3)  # both hidden, in different places
 
 
+@pytest.mark.parametrize("name", ["vision", "stemmed"])
 @pytest.mark.parametrize("side", [8, 12, 20, 32])
-def test_other_sizes_are_read_with_interpolated_positions(side):
-    model = built("vision")
+def test_other_sizes_are_read_with_interpolated_positions(side, name):
+    model = built(name)
     states = model(cut(torch.rand(2, 3, side, side), 4))
     assert states.shape == (2, 1 + (side // 4) ** 2, 16)
     where = model.places((side // 4) ** 2)
@@ -135,9 +139,41 @@ def test_other_sizes_are_read_with_interpolated_positions(side):
     assert float(where[:, 1:].detach().mean()) == pytest.approx(float(model.positions[:, 1:].detach().mean()), abs=3e-3)
 
 
-def test_patches_of_half_a_picture_are_refused():
+@pytest.mark.parametrize("name", ["vision", "stemmed"])
+def test_patches_of_half_a_picture_are_refused(name):
     with pytest.raises(ShapeMismatch, match="15 patches; want a square number"):
-        built("vision")(torch.rand(2, 15, 48))
+        built(name)(torch.rand(2, 15, 48))
+
+
+# --- a stem of convolutions --------------------------------------------------------------------------------------
+
+
+def test_a_stem_puts_patches_together_as_they_were_cut():
+    pixels = torch.rand(2, 3, 24, 24)
+    assert torch.equal(whole(cut(pixels, 4), 4), pixels)
+
+
+def test_a_stem_is_convolutions_of_the_whole_image():
+    model = built("stemmed")
+    pixels = torch.rand(2, 3, 16, 16)
+    x = pixels
+    for layer, stride in zip(model.patches.convolutions, (2, 2, 1), strict=True):
+        x = F.gelu(F.conv2d(x, layer.weight, layer.bias, stride=stride, padding=1))
+    expected = torch.einsum("obhw,cb->ohwc", x, model.patches.out.weight).flatten(1, 2) + model.patches.out.bias
+    assert torch.allclose(model.patches(cut(pixels, 4)), expected, atol=1e-5)
+
+
+def test_numbers_keep_their_size_through_a_stem():
+    """He's start: states of unit pixels are neither tiny nor huge, however deep the stem."""
+    model = replace(pairs.VISION, patch_size=12, stem=(48, 64, 64, 64, 64)).build(0)
+    assert 0.3 < float(model.patches(torch.randn(8, 16, 432)).detach().std()) < 3
+
+
+def test_too_few_convolutions_for_a_patch_are_refused():
+    with pytest.raises(
+        BadValue, match=r"2 convolutions for patches of 12 px; want 3 or more: one for each of \(2, 2, 3\)"
+    ):
+        replace(pairs.VISION, patch_size=12, stem=(8, 8)).build()
 
 
 def test_bare_patches_do_not_know_where_they_are():

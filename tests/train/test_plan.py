@@ -48,6 +48,8 @@ def measured() -> dict:
     run, sky = found["astrodino"]
     vision = replace(wide(run.model.vision), core=CoreConfig(width=64, depth=2, heads=4, bias=True, scale_init=1.0))
     found["astrodino"] = replace(run, model=replace(run.model, vision=vision)), sky
+    stemmed = replace(vision, stem=(16, 32, 32))
+    found["astrodino, with a stem"] = replace(run, model=replace(run.model, vision=stemmed)), sky
     run, sky = found["astroclip"]
     towers = {}
     for part in ("image", "spectrum"):

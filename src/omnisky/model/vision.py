@@ -7,7 +7,9 @@ row by row. How it learns without labels is in `model.distill`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from omnisky.codec.tokens import Codec, Tokens, demand_present
 from omnisky.codec.weights import Blank
-from omnisky.errors import ShapeMismatch
+from omnisky.errors import BadValue, ShapeMismatch
 from omnisky.model.transformer import CoreConfig, Stack
 
 NUDGE = 0.1
@@ -34,6 +36,8 @@ class VisionConfig:
     bands: int = 3
     grid: int = 12
     """patches a side; other grids get interpolated positions"""
+    stem: tuple[int, ...] = ()
+    """channels of convolutions that make the patches' states (`Stem`) instead of one linear layer"""
     name: str = "images"
     """of the span of patches, each (patch_size, patch_size, band) flattened"""
 
@@ -41,11 +45,20 @@ class VisionConfig:
         return Vision(self, seed)
 
 
-def vit(width: int, depth: int, heads: int, *, patch_size: int = 12, grid: int = 12, **core: Any) -> VisionConfig:
+def vit(
+    width: int,
+    depth: int,
+    heads: int,
+    *,
+    patch_size: int = 12,
+    grid: int = 12,
+    stem: tuple[int, ...] = (),
+    **core: Any,
+) -> VisionConfig:
     """A ViT with DINOv2's core: biases, erf-GELU, LayerScale from 1e-5, norms with eps 1e-6; no registers."""
     shared: dict[str, Any] = {"bias": True, "activation": "gelu", "scale_init": 1e-5, "eps": 1e-6} | core
     return VisionConfig(
-        core=CoreConfig(width=width, depth=depth, heads=heads, **shared), patch_size=patch_size, grid=grid
+        core=CoreConfig(width=width, depth=depth, heads=heads, **shared), patch_size=patch_size, grid=grid, stem=stem
     )
 
 
@@ -58,6 +71,75 @@ SIZES: dict[str, tuple[int, int, int]] = {
 """name → width, depth, heads of `vit`; AstroDINO is "large", 302,954,496 parameters (DeiT's and ViT's sizes)"""
 
 
+class Stem(nn.Module):
+    """Convolutions 3 × 3 that shrink an image to one state a patch, then one linear layer.
+
+    A ViT learns faster and from fewer images so (Xiao et al. 2021, arXiv:2106.14881). The strides are the factors of the
+    patch's side, 2 before 3, one a convolution; what is left has stride 1. A state sees a little of its neighbours.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.side, self.bands = config.patch_size, config.bands
+        strides = factors(config.patch_size)
+        if len(config.stem) < len(strides):
+            saw = f"{len(config.stem)} convolutions for patches of {config.patch_size} px"
+            raise BadValue("stem", saw=saw, want=f"{len(strides)} or more: one for each of {strides}")
+        strides += (1,) * (len(config.stem) - len(strides))
+        widths = (config.bands, *config.stem)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=stride, padding=1)
+            for (a, b), stride in zip(pairwise(widths), strides, strict=True)
+        )
+        self.out = nn.Linear(config.stem[-1], config.core.width)
+
+    def forward(self, patches: Float[Tensor, "object patch number"]) -> Float[Tensor, "object patch width"]:
+        """Patches of a whole square image, row by row."""
+        x = whole(patches, self.side)
+        for convolution in self.convolutions:
+            x = F.gelu(convolution(x))
+        return self.out(x.flatten(2).mT)
+
+    def scales(self) -> Iterator[tuple[nn.Conv2d, int]]:
+        """Each convolution, and how many pixels of what it makes a patch has."""
+        pixels = self.side**2
+        for convolution in self.convolutions:
+            pixels //= convolution.stride[0] ** 2
+            yield convolution, pixels
+
+    def begin(self, draw: torch.Generator | None) -> None:
+        """He's start (He et al. 2015, arXiv:1502.01852): no convolution makes its numbers larger or smaller."""
+        for layer in (*self.convolutions, self.out):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=draw)
+            nn.init.zeros_(layer.bias)
+
+
+def factors(number: int) -> tuple[int, ...]:
+    """Its primes, smallest first."""
+    found, prime = [], 2
+    while number > 1:
+        while number % prime == 0:
+            found.append(prime)
+            number //= prime
+        prime += 1
+    return tuple(found)
+
+
+def whole(patches: Float[Tensor, "object patch number"], side: int) -> Float[Tensor, "object band height width"]:
+    """The image again, channels last in memory. Raises ShapeMismatch."""
+    n = grid_of(patches.shape[1])
+    x = patches.unflatten(2, (side, side, -1)).unflatten(1, (n, n))
+    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def grid_of(patches: int) -> int:
+    """Patches a side. Raises ShapeMismatch."""
+    n = round(patches**0.5)
+    if n * n != patches or n < 1:
+        raise ShapeMismatch(saw=f"{patches} patches", want="a square number: a whole image")
+    return n
+
+
 class Vision(nn.Module):
     """Patches of pixels → states: the class token's, then each patch's."""
 
@@ -66,7 +148,7 @@ class Vision(nn.Module):
         width = config.core.width
         self.config = config
         self.codecs: tuple[Codec, ...] = ()
-        self.patches = nn.Linear(config.patch_size**2 * config.bands, width)
+        self.patches = Stem(config) if config.stem else nn.Linear(config.patch_size**2 * config.bands, width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.hidden_token = nn.Parameter(torch.zeros(1, width))
         self.positions = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
@@ -89,6 +171,8 @@ class Vision(nn.Module):
 
         `held_out` patches are replaced by the hidden token and keep their positions (iBOT, Zhou et al. 2022).
         """
+        if held_out is not None and self.config.stem:  # what is hidden must not be seen by its neighbours either
+            patches = patches.masked_fill(held_out[..., None], 0)
         x = self.patches(patches)
         if held_out is not None:
             x = torch.where(held_out[..., None], self.hidden_token.to(x.dtype), x)
@@ -107,18 +191,20 @@ class Vision(nn.Module):
     ) -> Float[Tensor, "object state width"]:
         """`forward` (or `bare`) on the span this model reads. Absent patches are seen by nobody."""
         span = demand_present(tokens, self.config.name)
-        if span.values.shape[-1] != self.patches.in_features:
+        if span.values.shape[-1] != self.config.patch_size**2 * self.config.bands:
             raise ShapeMismatch(
                 f"patches of {self.config.name!r}",
                 saw=f"{span.values.shape[-1]} numbers",
                 want=f"{self.config.patch_size} × {self.config.patch_size} px × {self.config.bands} bands",
                 hint="the codec this model was trained with",
             )
-        attend = None
+        values, attend = span.values, None
         if span.present is not None:
+            if self.config.stem:  # convolutions attend to nothing
+                values = values.masked_fill(~span.present[..., None], 0)
             there = span.present if bare else F.pad(span.present, (1, 0), value=True)
             attend = there[:, None, :] | torch.eye(there.shape[1], dtype=torch.bool, device=there.device)
-        return self.bare(span.values, attend) if bare else self(span.values, blocks=blocks, attend=attend)
+        return self.bare(values, attend) if bare else self(values, blocks=blocks, attend=attend)
 
     def vectors(self, tokens: Tokens, blocks: int | None = None) -> Float[Tensor, "object width"]:
         """One vector an object: the class token's state, AstroDINO's embedding."""
@@ -126,9 +212,7 @@ class Vision(nn.Module):
 
     def places(self, patches: int) -> Float[Tensor, "1 state width"]:
         """Positions of the class token and of a square of so many patches; bicubic where it is not the trained grid."""
-        n, grid = round(patches**0.5), self.config.grid
-        if n * n != patches or n < 1:
-            raise ShapeMismatch(saw=f"{patches} patches", want="a square number: a whole image")
+        n, grid = grid_of(patches), self.config.grid
         if n == grid:
             return self.positions
         table = self.positions[:, 1:].float().unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
@@ -147,6 +231,9 @@ class Vision(nn.Module):
                     nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.positions, std=0.02, generator=draw)
         nn.init.normal_(self.class_token, std=1e-6, generator=draw)
+        if isinstance(self.patches, Stem):
+            self.patches.begin(draw)
+            return
         bound = self.patches.in_features**-0.5
         nn.init.uniform_(self.patches.weight, -bound, bound, generator=draw)
         nn.init.uniform_(self.patches.bias, -bound, bound, generator=draw)

@@ -84,8 +84,10 @@ PATCHES = RasterPatches(patch_size=12, bands=COLOUR_BANDS, stretch=COLOURS, side
 PATCHES_MINI = RasterPatches(patch_size=12, bands=COLOUR_BANDS, stretch=COLOURS, side=96)
 """the middle 25 arcsec of a Legacy Survey image, as 64 patches"""
 
-VISION_MINI: VisionConfig = vit(192, 6, 3, patch_size=12, grid=8)
-"""2.8M parameters"""
+STEM = (48, 96, 192)
+"""channels of the convolutions before a small ViT: after 200 supervised steps of 128 galaxies, redshift R² 0.63 for 0.49"""
+VISION_MINI: VisionConfig = vit(192, 6, 3, patch_size=12, grid=8, stem=STEM)
+"""2.9M parameters"""
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------

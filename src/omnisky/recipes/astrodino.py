@@ -13,7 +13,7 @@ from omnisky.codec.patch import RasterPatches
 from omnisky.model.augment import AS_RUN, PAPER, MultiCrop, View
 from omnisky.model.distill import DistillConfig, Sinkhorn
 from omnisky.model.vision import SIZES, vit
-from omnisky.recipes.astroclip import HELD_OUT
+from omnisky.recipes.astroclip import HELD_OUT, STEM
 from omnisky.train.config import Run
 from omnisky.train.optim import LayerwiseAdamW
 
@@ -67,7 +67,7 @@ def astrodino_mini() -> Run:
     return Run(
         name="astrodino-mini",
         model=DistillConfig(
-            vision=vit(192, 6, 3, patch_size=12, grid=8, drop_path=0.05, scale_init=0.1),
+            vision=vit(192, 6, 3, patch_size=12, grid=8, stem=STEM, drop_path=0.05, scale_init=0.1),
             views=views,
             balance=Sinkhorn(),
             prototypes=512,
@@ -89,6 +89,7 @@ def astrodino_mini() -> Run:
             betas=(0.9, 0.999),
             clip=3.0,
             frozen=30,
+            first=1.0,
         ),
         workers=1,
     )

@@ -14,7 +14,7 @@ from omnisky.model.distill import DistillConfig
 from omnisky.model.masked import AnyToAnyConfig
 from omnisky.model.specformer import SpecformerConfig
 from omnisky.model.transformer import CoreConfig, Stack
-from omnisky.model.vision import VisionConfig
+from omnisky.model.vision import Stem, VisionConfig
 
 Lengths = Mapping[str, int]
 """tokens an object has, by the name of their span"""
@@ -73,6 +73,9 @@ def kept(flow: Flow, module: nn.Module, size: int, remat: bool) -> float:
     if not isinstance(module, Stack):
         linears = [] if flow.weights else [m for m in module.modules() if isinstance(m, nn.Linear)]
         through = sum((m.in_features + m.out_features) * size for m in linears)
+        if isinstance(module, Stem):  # what goes in, and each convolution's numbers before its GELU and after
+            made = sum(2 * pixels * c.out_channels for c, pixels in module.scales())
+            through = (module.side**2 * module.bands + made + module.out.out_features) * size
         return flow.times * flow.rows * (through + 8 * flow.logits)
     core, rows = module.config, flow.times * flow.rows
     block = rows * _kept_row(core, size) + flow.times * flow.context * _kept_context(core, size)
@@ -106,7 +109,9 @@ def _attention(flow: Flow, core: CoreConfig) -> float:
     return 4 * core.width * flow.rows * (flow.rows + (flow.context if core.cross else 0))
 
 
-def _sizes(module: nn.Module) -> list[int]:
+def _sizes(module: nn.Module) -> list[float]:
+    if isinstance(module, Stem):
+        return [*(pixels * c.weight.numel() for c, pixels in module.scales()), module.out.weight.numel()]
     return [m.in_features * m.out_features for m in module.modules() if isinstance(m, nn.Linear)]
 
 
