@@ -1,8 +1,9 @@
-"""Put a finished AstroCLIP into the package: weights in bfloat16, and an index of mock galaxies with known redshifts.
+"""Put a finished AstroCLIP into the package: a byte a number, and an index of mock galaxies with known redshifts.
 
     python dev/ship_clip.py runs/astroclip
 
-The index holds training objects alone; how well it tells redshifts of the held-out ones is printed.
+The index holds training objects alone; how well it tells redshifts of the held-out ones, and how often image and
+spectrum of one object find each other, is printed of the weights as trained and as shipped.
 """
 
 import sys
@@ -10,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from omnisky.adapt.score import r2
-from omnisky.embed import embed
+from omnisky.embed import Embedding, embed
 from omnisky.evaluate.pairs import Pairs
 from omnisky.model import store
 from omnisky.observe.shards import Shards
 from omnisky.observe.types import Observation, Scalars
 from omnisky.search import Index
-from omnisky.search.retrieval import by_neighbours
+from omnisky.search.retrieval import by_neighbours, retrieval
 from omnisky.train.devices import keep_memory
 from omnisky.watch import counting_bar
 
@@ -31,30 +33,46 @@ CARD = """# omnisky-clip
 
 A small AstroCLIP (Parker et al. 2024, MNRAS 531, 4990): images in g, r, z and spectra of the same galaxy as neighbours
 in one space of 128 numbers. Both towers and the heads were trained from scratch on 26,000 made-up galaxies
-(`omnisky evaluate astroclip`; the sky is `omnisky.observe.mock`); it has never seen a real one. bfloat16. MIT licence.
+(`omnisky evaluate astroclip`; the sky is `omnisky.observe.mock`); it has never seen a real one. A byte a number, a scale
+a row. MIT licence.
 `index/` holds 3,000 of the training galaxies with their redshifts, to ask for neighbours of other objects.
 """
 
 
 def main(folder: Path) -> None:
     keep_memory()
-    store.save(store.load(folder / "astroclip" / "model"), SHIPPED, card=CARD, dtype=torch.bfloat16)
-    model = store.load(SHIPPED)
+    trained = store.load(folder / "astroclip" / "model")
+    store.save(trained, SHIPPED, card=CARD, dtype=torch.int8)
+    size = sum(file.stat().st_size for file in SHIPPED.glob("*.safetensors"))
+    print(f"{SHIPPED}: {size / 1e6:.1f} MB")
     pairs = Pairs.of(Shards(folder / "sky"))
     learnt, tested = np.flatnonzero(~pairs.test)[:KEPT], np.flatnonzero(pairs.test)[:KEPT]
-    sides = {}
+    for name, model in (("as trained", trained), ("as shipped", store.load(SHIPPED))):
+        index = Index(sides(model, pairs, learnt), catalogue=known(pairs, learnt))
+        asked = sides(model, pairs, tested)
+        for part, other in (("image", "spectrum"), ("spectrum", "image")):
+            told = by_neighbours(index, asked[part], "redshift", by=part)
+            found = retrieval(Index(asked), part, other)
+            print(f"{name}, {part}: redshift R² {r2(pairs.truth[tested, 0], told)} from {KEPT} neighbours,")
+            print(f"    own {other} among the first ten of {found.among}: {found.recall[10]}")
+        if name == "as shipped":
+            index.save(SHIPPED / "index")
+
+
+def sides(model: nn.Module, pairs: Pairs, rows: np.ndarray) -> dict[str, Embedding]:
+    """Images and spectra of these objects."""
+    found = {}
     for part in ("image", "spectrum"):
         with counting_bar(part) as watch:
-            rows = pairs.source.take(learnt)
-            sides[part] = embed(model, rows, part=part, batch=128, precision="bf16", watch=watch)
-    z = Scalars(values=pairs.truth[learnt, :1], names=("redshift",))
-    known = Observation.of(sides["image"].object_id, sides["image"].ra, sides["image"].dec, scalars=z)
-    index = Index(sides, catalogue=known)
-    index.save(SHIPPED / "index")
-    asked = pairs.source.take(tested)
-    for part in sides:
-        told = by_neighbours(index, embed(model, asked, part=part, batch=128, precision="bf16"), "redshift", by=part)
-        print(f"{part}: redshift R² {r2(pairs.truth[tested, 0], told)} from {KEPT} neighbours")
+            found[part] = embed(model, pairs.source.take(rows), part=part, batch=128, precision="bf16", watch=watch)
+    return found
+
+
+def known(pairs: Pairs, rows: np.ndarray) -> Observation:
+    """Where they are, and their redshifts."""
+    seen = pairs.source.take(rows)
+    z = Scalars(values=pairs.truth[rows, :1], names=("redshift",))
+    return Observation.of(seen.object_id, seen.ra, seen.dec, scalars=z)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,8 @@ SIZES: dict[str, tuple[int, int, int]] = {
 class Stem(nn.Module):
     """Convolutions 3 × 3 that shrink an image to one state a patch, then one linear layer.
 
-    A ViT learns faster and from fewer images so (Xiao et al. 2021, arXiv:2106.14881). The strides are the factors of the
-    patch's side, 2 before 3, one a convolution; what is left has stride 1. A state sees a little of its neighbours.
+    A ViT learns faster so (Xiao et al. 2021, arXiv:2106.14881). The strides are the factors of the patch's side, 2
+    before 3, one a convolution; any more convolutions have stride 1. A state sees a little of its neighbours.
     """
 
     def __init__(self, config: VisionConfig) -> None:
