@@ -33,8 +33,8 @@ CARD = """# omnisky-clip
 
 A small AstroCLIP (Parker et al. 2024, MNRAS 531, 4990): images in g, r, z and spectra of the same galaxy as neighbours
 in one space of 128 numbers. Both towers and the heads were trained from scratch on 26,000 made-up galaxies
-(`omnisky evaluate astroclip`; the sky is `omnisky.observe.mock`); it has never seen a real one. A byte a number, a scale
-a row. MIT licence.
+(`omnisky evaluate astroclip`; the sky is `omnisky.observe.mock`); it has never seen a real one. A byte a number, a
+scale a row. MIT licence.
 `index/` holds 3,000 of the training galaxies with their redshifts, to ask for neighbours of other objects.
 """
 
