@@ -152,7 +152,7 @@ def astroclip_first() -> Run:
 
 
 def astroclip_mini() -> Run:
-    """Small heads on `specformer-mini` and `astrodino-mini`, of which the image's learns on; 5.9M parameters in all."""
+    """Small heads on `specformer-mini` and `astrodino-mini`, of which the image's learns on; 6.1M parameters in all."""
     pool = PoolConfig(inside=192, width=128)
     return Run(
         name="astroclip-mini",
@@ -165,7 +165,7 @@ def astroclip_mini() -> Run:
         codecs=(PATCHES_MINI, SECTIONS),
         augment=random_turns,
         held_out=HELD_OUT,
-        steps=500,
+        steps=1000,
         batch=256,
         optim=AdamW(peak=1e-3, warmup=60, floor=0.02, weight_decay=0.05, betas=(0.9, 0.98)),
         workers=1,
