@@ -163,6 +163,17 @@ def test_a_stem_is_convolutions_of_the_whole_image():
     assert torch.allclose(model.patches(cut(pixels, 4)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [4, 6, 7, 10, 12, 14])
+def test_every_pixel_goes_through_a_stem(size):
+    model = replace(pairs.VISION, patch_size=size, stem=(4, 4, 4)).build(0)
+    patches = torch.rand(1, 9, size**2 * 3, requires_grad=True)
+    model.patches(patches).square().sum().backward()
+    seen = (whole(patches.grad, size) != 0).all((0, 1))
+    edge = {4: 0, 6: 2, 7: 3, 10: 4, 12: 4, 14: 6}[size]  # what is left over where a stride is odd
+    inside = 3 * size - edge
+    assert seen[:inside, :inside].all() and not seen[inside:].any() and not seen[:, inside:].any()
+
+
 def test_numbers_keep_their_size_through_a_stem():
     """He's start: states of unit pixels are neither tiny nor huge, however deep the stem."""
     model = replace(pairs.VISION, patch_size=12, stem=(48, 64, 64, 64, 64)).build(0)
