@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks import aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, search, serving, views
 from benchmarks.harness import RESULTS, Comparison, Disagreement, Effort, run
 from benchmarks.page import QUIET, page, read, roof
+from omnisky.codec.precision import multiplies_bf16
 
 GROUPS = (aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, search, serving, views)
 """each offers comparisons(quick), workers() and versions()"""
@@ -26,6 +27,7 @@ def main() -> int:
         asked.page.write_text(page(read(RESULTS)), encoding="utf-8")
         return 0
     chosen = {group: [c for c in group.comparisons(asked.quick) if _wanted(c, asked.names)] for group in GROUPS}
+    chosen = {group: list(_possible(comparisons)) for group, comparisons in chosen.items()}
     if asked.list or not any(chosen.values()):
         print("\n".join(c.name for group in GROUPS for c in group.comparisons(asked.quick)))
         return 0 if asked.list else 2
@@ -61,6 +63,15 @@ def _effort(asked: argparse.Namespace) -> Effort:
 
 def _wanted(comparison: Comparison, names: list[str]) -> bool:
     return not names or any(name in comparison.name for name in names)
+
+
+def _possible(comparisons: list[Comparison]) -> Iterator[Comparison]:
+    """Those in bf16 only where it is multiplied: elsewhere ours would be fp32, and theirs an imitation."""
+    for one in comparisons:
+        if one.precision == "bf16" and not multiplies_bf16():
+            print(f"{one.name}: left out, this processor multiplies no bfloat16", file=sys.stderr)
+        else:
+            yield one
 
 
 def _rows(chosen: dict[Any, list[Comparison]], effort: Effort) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from omnisky.codec.bilinear import convolved
+from omnisky.codec.precision import multiplies_bf16
 from omnisky.model.activation import bent, product
 from omnisky.model.transformer import _mix, _plain_attention
 from omnisky.train.devices import keep_memory
@@ -36,7 +37,7 @@ def main() -> None:
     keep_memory()
     table = Table("kernel", "torch's way, ms", "ours, ms", "ratio")
     _row(table, "ReLU of 8M float32 (memory kept)", theirs, _milliseconds(_relu()))
-    for kind in (torch.float32, torch.bfloat16):
+    for kind in (torch.float32, torch.bfloat16)[: 1 + multiplies_bf16()]:
         name = str(kind).removeprefix("torch.")
         _row(table, f"linear + tanh-GELU, 2048×512→2048, {name}", *_linear(kind))
         _row(table, f"product of 8×255 → 8×256 rows, 512→2048, {name}", *_rows(kind))

@@ -89,14 +89,20 @@ def test_ids_are_in_the_vocabulary_and_others_are_refused(codec):
         codec.decode(Tokens({codec.name: span.span(0, 7)}))
 
 
+@pytest.fixture
+def half(monkeypatch):
+    """bfloat16 also where a processor only imitates it."""
+    monkeypatch.setattr("omnisky.codec.precision.multiplies_bf16", lambda: True)
+
+
 @pytest.mark.parametrize("codec", [IMAGES, MAPS], ids=lambda codec: codec.name)
-def test_half_precision_keeps_nearly_all_ids(codec):
+def test_half_precision_keeps_nearly_all_ids(codec, half):
     dtypes = (torch.float32, torch.bfloat16)
-    whole, half = (replace(codec, dtype=dtype).encode(SKY)[codec.name].values for dtype in dtypes)
-    assert 0.8 < (whole == half).float().mean() <= 1
+    whole, rough = (replace(codec, dtype=dtype).encode(SKY)[codec.name].values for dtype in dtypes)
+    assert 0.8 < (whole == rough).float().mean() <= 1
 
 
-def test_halvings_and_all_after_the_last_of_them_stay_precise():
+def test_halvings_and_all_after_the_last_of_them_stay_precise(half):
     """In bfloat16, when ids are asked for; not while the network learns."""
     halved: list[bool] = []
     layers = IMAGES.network.model.encoder_layers

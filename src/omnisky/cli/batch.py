@@ -38,7 +38,7 @@ def embed(
     batch
         Objects at a time.
     bf16
-        Half precision: faster, and another signature.
+        Half precision where the processor has it: faster, and another signature.
     engine
         DATA is a HATS catalogue, and so shall OUT be, partition by partition. local: here. torchrun: each rank its
         share. lsdb: on a Dask cluster (extra "hats").

@@ -20,7 +20,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from omnisky.codec.image import centred
-from omnisky.codec.published import at_precision, known_fields, plain, some_at_once
+from omnisky.codec.precision import at_precision
+from omnisky.codec.published import known_fields, plain, some_at_once
 from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch

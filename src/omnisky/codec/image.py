@@ -27,7 +27,8 @@ from omnisky.codec.image_network import BandRow as BandRow
 from omnisky.codec.image_network import ImageCodecConfig as ImageCodecConfig
 from omnisky.codec.image_network import ImageNetwork as ImageNetwork
 from omnisky.codec.image_network import widened as widened
-from omnisky.codec.published import at_precision, some_at_once
+from omnisky.codec.precision import at_precision
+from omnisky.codec.published import some_at_once
 from omnisky.codec.tokens import Span, Tokens, absent_where
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch
 from omnisky.observe.types import Image, Observation
@@ -43,8 +44,8 @@ class ImageCodec:
     part: str = ""
     """of the observation; the row's if empty"""
     dtype: torch.dtype = torch.float32
-    """of matrix products while images are wide; with random weights of the published size, bfloat16 changes 3 ids in
-    1,000"""
+    """of matrix products while images are wide, where the processor multiplies it; with random weights of the published
+    size, bfloat16 changes 3 ids in 1,000"""
     at_once: int = 8
     """images that go through the network together"""
     promised_error: ClassVar[str] = (

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.published import at_precision, some_at_once
+from omnisky.codec.precision import at_precision
+from omnisky.codec.published import some_at_once
 from omnisky.codec.quantize import FSQ, demand_ids
 from omnisky.codec.spectrum_network import Block
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present

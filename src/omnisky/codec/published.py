@@ -1,11 +1,10 @@
-"""What the learned codecs share: words of published config.json files, and precision."""
+"""What the learned codecs share: words of published config.json files, and objects a few at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Integer
 from torch import Tensor
 
@@ -28,8 +27,3 @@ def plain(value: Any) -> Any:
 def some_at_once(there: Bool[Tensor, " object"], size: int) -> Iterator[Integer[Tensor, " row"]]:
     """The rows that are there, so many at a time; none where there is none."""
     yield from (rows for rows in there.nonzero()[:, 0].split(size) if len(rows))
-
-
-def at_precision(dtype: torch.dtype) -> torch.autocast:
-    """Products of matrices in bfloat16, if that is asked for, inside this block."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)

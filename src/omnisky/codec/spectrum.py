@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from omnisky.codec.published import at_precision, some_at_once
+from omnisky.codec.precision import at_precision
+from omnisky.codec.published import some_at_once
 from omnisky.codec.sections import demand_increasing
 from omnisky.codec.spectrum_network import Scales
 from omnisky.codec.spectrum_network import SpectrumCodecConfig as SpectrumCodecConfig
@@ -39,7 +40,8 @@ class SpectrumCodec:
     survey: str = "desi"
     part: str = "spectrum"
     dtype: torch.dtype = torch.float32
-    """of matrix products; with random weights of the published size, bfloat16 changes about 1 id in 1000"""
+    """of matrix products, where the processor multiplies it; with random weights of the published size, bfloat16
+    changes about 1 id in 1000"""
     at_once: int = 8
     """spectra that go through the network together"""
     promised_error: ClassVar[str] = (

@@ -146,6 +146,7 @@ def embed(
     Blocks after that one are not computed. Ids and order are kept.
 
     `part` leaves all others out: AstroCLIP wants "image" or "spectrum", and signs both alike, for they may be compared.
+    `precision` is fp32 or bf16, which is faster where the processor multiplies it, and fp32 by another name elsewhere.
     Raises BadValue, and what the model's codecs raise of bad observations.
     """
     pieces = list(_pieces(model, only(seen, part), blocks, batch, precision, watch, 0))
@@ -326,7 +327,9 @@ def reader(model: nn.Module) -> nn.Module:
 
 
 def signature(model: nn.Module, blocks: int | None = None, precision: str = "fp32") -> str:
-    """What an embedding is signed with."""
+    """What an embedding is signed with. `precision` is what was asked for: where a processor multiplies no bfloat16,
+    vectors are exacter, and within bfloat16's rounding of those made elsewhere.
+    """
     layer = model.centre if blocks is None else blocks
     return blake2b(f"{store.signature(model)}/{layer}/mean/{precision}".encode(), digest_size=8).hexdigest()
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +26,7 @@ from omnisky.observe.loader import turned
 from omnisky.observe.sky import held_out
 from omnisky.observe.types import Observation
 from omnisky.recipes.baseline import galaxy_cnn
+from omnisky.train.devices import here
 from omnisky.train.loop import Progress, train
 
 HELD_OUT = 0.2
@@ -182,16 +182,10 @@ def cnn_in(folder: Path, steps: int, views: int = 1, watch: Callable[[Progress],
     return say
 
 
-@contextmanager
-def _quiet(model: nn.Module) -> Iterator[None]:
-    model.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        yield
-
-
 def _asked(model: nn.Module, seen: Observation, views: int, batch: int = 256) -> Float[np.ndarray, "object classes"]:
     said = []
-    with _quiet(model):
+    model.eval()
+    with torch.inference_mode(), here("bf16").autocast():
         for start in range(0, len(seen), batch):
             rows = seen.take(slice(start, start + batch))
             pixels = [encode_all(model.codecs[:1], turned(rows, k)) for k, _ in VIEWS[:views]]

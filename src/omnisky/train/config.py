@@ -45,7 +45,7 @@ class Run:
     mean_decay: float = 0.0
     """of the running mean of weights that is saved as the model; 0 saves the weights themselves"""
     precision: str = "bf16"
-    """fp32, or bf16 matrix products"""
+    """fp32, or bf16 matrix products where the device multiplies them itself (else those, too, are fp32)"""
     remat: bool = False
     """recompute activations in the backward pass instead of keeping them"""
     compile: bool = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +20,10 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from omnisky.codec.precision import multiplies_bf16
 from omnisky.errors import BadValue, MissingExtra
+
+log = logging.getLogger("omnisky")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -191,7 +196,11 @@ class _Gathered(torch.autograd.Function):
 
 
 def here(precision: str = "fp32") -> Place:
-    """The best device of this process: a GPU of its own if there is one, else the CPU. Raises BadValue."""
+    """The best device of this process: a GPU of its own if there is one, else the CPU. Raises BadValue.
+
+    `precision` is the least that is asked for: the products of a device that multiplies no bf16 are in fp32, exacter
+    and there much faster. `Place.precision` says which, and so does a line of the log "omnisky", once.
+    """
     if precision not in PRECISIONS:
         raise BadValue("precision", saw=precision, want=tuple(PRECISIONS))
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -199,7 +208,16 @@ def here(precision: str = "fp32") -> Place:
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if precision == "bf16" and not multiplies_bf16(device.type):
+        precision = "fp32"
+        if rank == 0:
+            _say_so(device.type)
     return Place(device, rank, ranks, precision)
+
+
+@cache
+def _say_so(device: str) -> None:
+    log.warning("this %s multiplies no bfloat16: products are in fp32, which is exacter, and faster here", device)
 
 
 def keep_memory() -> None:
