@@ -47,9 +47,12 @@ def main(folder: Path) -> None:
     print(f"{SHIPPED}: {size / 1e6:.1f} MB")
     pairs = Pairs.of(Shards(folder / "sky"))
     learnt, tested = np.flatnonzero(~pairs.test)[:KEPT], np.flatnonzero(pairs.test)[:KEPT]
+    near, far = (pairs.source.take(rows) for rows in (learnt, tested))
+    z = Scalars(values=pairs.truth[learnt, :1], names=("redshift",))
+    catalogue = Observation.of(near.object_id, near.ra, near.dec, scalars=z)
     for name, model in (("as trained", trained), ("as shipped", store.load(SHIPPED))):
-        index = Index(sides(model, pairs, learnt), catalogue=known(pairs, learnt))
-        asked = sides(model, pairs, tested)
+        index = Index(sides(model, near), catalogue=catalogue)
+        asked = sides(model, far)
         for part, other in (("image", "spectrum"), ("spectrum", "image")):
             told = by_neighbours(index, asked[part], "redshift", by=part)
             found = retrieval(Index(asked), part, other)
@@ -59,20 +62,13 @@ def main(folder: Path) -> None:
             index.save(SHIPPED / "index")
 
 
-def sides(model: nn.Module, pairs: Pairs, rows: np.ndarray) -> dict[str, Embedding]:
-    """Images and spectra of these objects."""
+def sides(model: nn.Module, seen: Observation) -> dict[str, Embedding]:
+    """Of images and of spectra."""
     found = {}
     for part in ("image", "spectrum"):
         with counting_bar(part) as watch:
-            found[part] = embed(model, pairs.source.take(rows), part=part, batch=128, precision="bf16", watch=watch)
+            found[part] = embed(model, seen, part=part, batch=128, precision="bf16", watch=watch)
     return found
-
-
-def known(pairs: Pairs, rows: np.ndarray) -> Observation:
-    """Where they are, and their redshifts."""
-    seen = pairs.source.take(rows)
-    z = Scalars(values=pairs.truth[rows, :1], names=("redshift",))
-    return Observation.of(seen.object_id, seen.ra, seen.dec, scalars=z)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from omnisky.adapt.segment import Segmenter, factors, intersection_over_union
+from omnisky.adapt.segment import Segmenter, UpSampler, intersection_over_union
+from omnisky.codec.patch import factors
 from omnisky.errors import BadValue, ShapeMismatch
 
 QUICK = {"steps": 120, "batch": 16, "hidden": 16, "rate": 1e-2}
@@ -30,10 +32,11 @@ def test_discs_are_found_at_the_pixel():
     assert probe.predict(states[:1]).shape == (1, 1, 16, 16)
 
 
-def test_a_patch_of_12_px_is_two_doublings_and_a_tripling():
-    assert factors(12) == [2, 2, 3]
-    with pytest.raises(BadValue):
-        factors(17)
+@pytest.mark.parametrize(("patch_px", "steps"), [(8, (2, 2, 2)), (12, (2, 2, 3)), (17, (17,))])
+def test_a_patch_of_12_px_is_two_doublings_and_a_tripling(patch_px, steps):
+    assert factors(patch_px) == steps
+    grown = UpSampler(width=5, patch_px=patch_px, classes=2, hidden=8)(torch.zeros(1, 2, 3, 5))
+    assert grown.shape == (1, 2, 2 * patch_px, 3 * patch_px)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from omnisky.codec.patch import cut
+from omnisky.codec.patch import cut, paste
 from omnisky.codec.tokens import Span, Tokens, encode_all
 from omnisky.errors import BadValue, ContextOverflow, MissingModality, ShapeMismatch
 from omnisky.model import store
 from omnisky.model.specformer import PUBLISHED, SpecformerConfig
-from omnisky.model.vision import SIZES, vit, whole
+from omnisky.model.vision import SIZES, vit
 from omnisky.observe.types import Observation
 
 TOWERS = {
@@ -150,7 +150,7 @@ def test_patches_of_half_a_picture_are_refused(name):
 
 def test_a_stem_puts_patches_together_as_they_were_cut():
     pixels = torch.rand(2, 3, 24, 24)
-    assert torch.equal(whole(cut(pixels, 4), 4), pixels)
+    assert torch.equal(paste(cut(pixels, 4), 4), pixels)
 
 
 def test_a_stem_is_convolutions_of_the_whole_image():
@@ -168,7 +168,7 @@ def test_every_pixel_goes_through_a_stem(size):
     model = replace(pairs.VISION, patch_size=size, stem=(4, 4, 4)).build(0)
     patches = torch.rand(1, 9, size**2 * 3, requires_grad=True)
     model.patches(patches).square().sum().backward()
-    seen = (whole(patches.grad, size) != 0).all((0, 1))
+    seen = (paste(patches.grad, size) != 0).all((0, 1))
     edge = {4: 0, 6: 2, 7: 3, 10: 4, 12: 4, 14: 6}[size]  # what is left over where a stride is odd
     inside = 3 * size - edge
     assert seen[:inside, :inside].all() and not seen[inside:].any() and not seen[:, inside:].any()

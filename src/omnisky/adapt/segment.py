@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from omnisky.adapt.learn import Effort, Watch, aside, learn, own_draws, said
+from omnisky.codec.patch import factors
 from omnisky.errors import BadValue, ShapeMismatch
 
 THRESHOLDS = np.linspace(0.1, 0.9, 17)
@@ -120,18 +121,6 @@ class Segmenter(BaseEstimator):
 
     def _network(self) -> nn.Module:
         return UpSampler(self.width_, self.patch_px_, self.count_, self.hidden)
-
-
-def factors(patch_px: int) -> list[int]:
-    """Its prime factors, small ones first."""
-    found, left = [], patch_px
-    for prime in (2, 3, 5, 7, 11, 13):
-        while left % prime == 0:
-            found.append(prime)
-            left //= prime
-    if left > 1:
-        raise BadValue("patch size", saw=f"{patch_px} px", want="a product of primes up to 13")
-    return found
 
 
 def intersection_over_union(

@@ -44,7 +44,7 @@ def scaling(data: Path, *, out: Path = Path("runs/scaling"), galaxies: int = 60_
 def astroclip(*, out: Path = Path("runs/astroclip"), objects: int = 26_000, json: bool = False) -> None:
     """Train a small AstroCLIP on a mock sky, and print the paper's table with error bars. Called again, it goes on.
 
-    Just under two hours on two cores, and 6 GB of disk. What is trained: omnisky recipes shows specformer-mini,
+    Some two hours on two cores, and 9 GB of disk. What is trained: omnisky recipes shows specformer-mini,
     astrodino-mini, astroclip-mini and the yardsticks resnet18, conv-attention and photometry.
 
     Parameters

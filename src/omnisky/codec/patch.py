@@ -50,6 +50,32 @@ def cut(pixels: Float[Tensor, "object band height width"], size: int) -> Float[T
     return pieces.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, size * size * c)
 
 
+def paste(patches: Float[Tensor, "object patch number"], size: int) -> Float[Tensor, "object band height width"]:
+    """The images that `cut` cut, channels last in memory. Raises ShapeMismatch."""
+    n = side_of(patches.shape[1], "patches")
+    pixels = patches.unflatten(2, (size, size, -1)).unflatten(1, (n, n)).transpose(2, 3)
+    return pixels.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def side_of(count: int, what: str) -> int:
+    """Patches a side of a square of so many. Raises ShapeMismatch."""
+    n = round(count**0.5)
+    if n * n != count or n < 1:
+        raise ShapeMismatch(saw=f"{count} {what}", want="a square number: a whole image")
+    return n
+
+
+def factors(number: int) -> tuple[int, ...]:
+    """Its primes, smallest first: by how much each layer shrinks or grows a patch of so many px."""
+    found, prime = [], 2
+    while number > 1:
+        while number % prime == 0:
+            found.append(prime)
+            number //= prime
+        prime += 1
+    return tuple(found)
+
+
 def standardise(patches: Float[Tensor, "... width"], eps: float = 1e-8) -> Float[Tensor, "... width"]:
     """(x − mean) / (std + eps) of each patch by itself, with the unbiased std. Its brightness and contrast are lost."""
     return (patches - patches.mean(-1, keepdim=True)) / (patches.std(-1, keepdim=True) + eps)
@@ -142,26 +168,18 @@ class RasterPatches:
     def decode(self, tokens: Tokens, like: Observation | None = None) -> Observation:
         """Images again; `like` names the objects and, for standardised patches, gives each its mean and contrast."""
         values = tokens[self.name].values.float().cpu()
-        n = round(values.shape[1] ** 0.5)
-        if n * n != values.shape[1]:
-            raise ShapeMismatch(saw=f"{values.shape[1]} tokens", want="a square number: a whole image")
+        n = side_of(values.shape[1], "tokens")
         patches = values[:, self.index(n).flatten()]
         if self.standardised:
             patches = self._colour_back(patches, like)
-        flux = self.stretch.inverse(self._paste(patches, n)).numpy()
+        pixels = paste(patches, self.patch_size)
+        flux = self.stretch.inverse((pixels.mT if self.columns_first else pixels).contiguous()).numpy()
         seen = Observation.of(range(len(values))) if like is None else like
         unit = like[self.part].unit if like is not None and self.part in like else "nanomaggy"
         return seen | {self.part: Image(flux=flux, bands=self.bands, unit=unit)}
 
     def _cut(self, pixels: Float[Tensor, "object band height width"]) -> Float[Tensor, "object token number"]:
         return cut(pixels.mT if self.columns_first else pixels, self.patch_size)
-
-    def _paste(
-        self, patches: Float[Tensor, "object token number"], n: int
-    ) -> Float[Tensor, "object band height width"]:
-        p, b, c = self.patch_size, len(patches), len(self.bands)
-        pixels = patches.reshape(b, n, n, p, p, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, n * p, n * p)
-        return pixels.mT.contiguous() if self.columns_first else pixels
 
     def _colour_back(self, patches: Float[Tensor, "object token width"], like: Observation | None) -> Tensor:
         if like is None or self.part not in like:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from omnisky.codec.patch import factors, paste, side_of
 from omnisky.codec.tokens import Codec, Tokens, demand_present
 from omnisky.codec.weights import Blank
 from omnisky.errors import BadValue, ShapeMismatch
@@ -97,7 +98,7 @@ class Stem(nn.Module):
 
     def forward(self, patches: Float[Tensor, "object patch number"]) -> Float[Tensor, "object patch width"]:
         """Patches of a whole square image, row by row."""
-        x = whole(patches, self.side)
+        x = paste(patches, self.side)
         for convolution in self.convolutions:
             x = F.gelu(convolution(x))
         return self.out(x.flatten(2).mT)
@@ -114,32 +115,6 @@ class Stem(nn.Module):
         for layer in (*self.convolutions, self.out):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=draw)
             nn.init.zeros_(layer.bias)
-
-
-def factors(number: int) -> tuple[int, ...]:
-    """Its primes, smallest first."""
-    found, prime = [], 2
-    while number > 1:
-        while number % prime == 0:
-            found.append(prime)
-            number //= prime
-        prime += 1
-    return tuple(found)
-
-
-def whole(patches: Float[Tensor, "object patch number"], side: int) -> Float[Tensor, "object band height width"]:
-    """The image again, channels last in memory. Raises ShapeMismatch."""
-    n = grid_of(patches.shape[1])
-    x = patches.unflatten(2, (side, side, -1)).unflatten(1, (n, n))
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-
-def grid_of(patches: int) -> int:
-    """Patches a side. Raises ShapeMismatch."""
-    n = round(patches**0.5)
-    if n * n != patches or n < 1:
-        raise ShapeMismatch(saw=f"{patches} patches", want="a square number: a whole image")
-    return n
 
 
 class Vision(nn.Module):
@@ -214,7 +189,7 @@ class Vision(nn.Module):
 
     def places(self, patches: int) -> Float[Tensor, "1 state width"]:
         """Positions of the class token and of a square of so many patches; bicubic where it is not the trained grid."""
-        n, grid = grid_of(patches), self.config.grid
+        n, grid = side_of(patches, "patches"), self.config.grid
         if n == grid:
             return self.positions
         table = self.positions[:, 1:].float().unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
@@ -235,7 +210,7 @@ class Vision(nn.Module):
         nn.init.normal_(self.class_token, std=1e-6, generator=draw)
         if isinstance(self.patches, Stem):
             self.patches.begin(draw)
-            return
-        bound = self.patches.in_features**-0.5
-        nn.init.uniform_(self.patches.weight, -bound, bound, generator=draw)
-        nn.init.uniform_(self.patches.bias, -bound, bound, generator=draw)
+        else:
+            bound = self.patches.in_features**-0.5
+            nn.init.uniform_(self.patches.weight, -bound, bound, generator=draw)
+            nn.init.uniform_(self.patches.bias, -bound, bound, generator=draw)

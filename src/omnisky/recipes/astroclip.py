@@ -85,7 +85,7 @@ PATCHES_MINI = RasterPatches(patch_size=12, bands=COLOUR_BANDS, stretch=COLOURS,
 """the middle 25 arcsec of a Legacy Survey image, as 64 patches"""
 
 STEM = (48, 96, 192)
-"""channels of the convolutions before a small ViT, which learns little in so few steps without them: dev/LOG.md"""
+"""channels of the convolutions before a small ViT, which learns faster from labels with them: dev/LOG.md"""
 VISION_MINI: VisionConfig = vit(192, 6, 3, patch_size=12, grid=8, stem=STEM)
 """2.9M parameters"""
 

@@ -71,16 +71,20 @@ def kept(flow: Flow, module: nn.Module, size: int, remat: bool) -> float:
     if not flow.learns:
         return 0.0
     if not isinstance(module, Stack):
-        linears = [] if flow.weights else [m for m in module.modules() if isinstance(m, nn.Linear)]
-        through = sum((m.in_features + m.out_features) * size for m in linears)
-        if isinstance(module, Stem):  # what goes in, and each convolution's numbers before its GELU and after
-            made = sum(2 * pixels * c.out_channels for c, pixels in module.scales())
-            through = (module.side**2 * module.bands + made + module.out.out_features) * size
-        return flow.times * flow.rows * (through + 8 * flow.logits)
+        through = 0 if flow.weights else _kept_outside(module)
+        return flow.times * flow.rows * (through * size + 8 * flow.logits)
     core, rows = module.config, flow.times * flow.rows
     block = rows * _kept_row(core, size) + flow.times * flow.context * _kept_context(core, size)
     end = rows * 4 * core.width
     return end + (core.depth * end + block if remat else core.depth * block)
+
+
+def _kept_outside(module: nn.Module) -> float:
+    """Numbers a row into and out of each linear; of a stem, and each convolution's before its GELU and after."""
+    if isinstance(module, Stem):
+        made = sum(2 * pixels * c.out_channels for c, pixels in module.scales())
+        return module.side**2 * module.bands + made + module.out.out_features
+    return sum(m.in_features + m.out_features for m in module.modules() if isinstance(m, nn.Linear))
 
 
 def _kept_row(core: CoreConfig, size: int) -> float:
