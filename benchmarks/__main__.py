@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmarks import aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, search, serving, views
 from benchmarks.harness import RESULTS, Comparison, Disagreement, Effort, run
 from benchmarks.page import QUIET, page, read, roof
-from omnisky.codec.precision import multiplies_bf16
+from omnisky.codec.processor import multiplies_bf16
 
 GROUPS = (aion, astropt, batch, codecs, crossmatch, loading, pairs, probes, search, serving, views)
 """each offers comparisons(quick), workers() and versions()"""

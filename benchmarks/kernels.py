@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from omnisky.codec.bilinear import convolved
-from omnisky.codec.precision import multiplies_bf16
+from omnisky.codec.processor import multiplies_bf16
 from omnisky.model.activation import bent, product
 from omnisky.model.transformer import _mix, _plain_attention
 from omnisky.train.devices import keep_memory

@@ -92,7 +92,7 @@ def test_ids_are_in_the_vocabulary_and_others_are_refused(codec):
 @pytest.fixture
 def half(monkeypatch):
     """bfloat16 also where a processor only imitates it."""
-    monkeypatch.setattr("omnisky.codec.precision.multiplies_bf16", lambda: True)
+    monkeypatch.setattr("omnisky.codec.processor.multiplies_bf16", lambda: True)
 
 
 @pytest.mark.parametrize("codec", [IMAGES, MAPS], ids=lambda codec: codec.name)

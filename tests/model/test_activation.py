@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from omnisky.model import activation
 from omnisky.model.activation import ACTIVATIONS, WORTH, bent, product
+
+
+@pytest.fixture(params=[False, True], ids=["apart", "fused"], autouse=True)
+def fused(request, monkeypatch):
+    """Both ways, whichever this processor is faster by."""
+    monkeypatch.setattr(activation, "fuses_well", lambda: request.param)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from omnisky.codec.precision import at_precision, multiplies_bf16
+from omnisky.codec import processor
+from omnisky.codec.processor import at_precision, multiplies_bf16
 from omnisky.train import devices
 from omnisky.train.devices import Place, here
 
@@ -57,7 +58,7 @@ def test_bf16_is_asked_of_devices_that_multiply_it(can, monkeypatch, caplog):
 
 @pytest.mark.parametrize("can", [False, True])
 def test_codecs_ask_the_same_question(can, monkeypatch):
-    monkeypatch.setattr("omnisky.codec.precision.multiplies_bf16", lambda: can)
+    monkeypatch.setattr("omnisky.codec.processor.multiplies_bf16", lambda: can)
     with at_precision(torch.bfloat16):
         assert torch.is_autocast_enabled("cpu") == can
     with at_precision(torch.float32):
@@ -74,4 +75,5 @@ def test_codecs_ask_the_same_question(can, monkeypatch):
 )
 def test_what_a_pc_says_of_itself(told, can, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    monkeypatch.setattr(processor, "has_tiles", processor.has_tiles.__wrapped__)
     assert multiplies_bf16.__wrapped__() == can

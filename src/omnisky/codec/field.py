@@ -20,7 +20,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from omnisky.codec.image import centred
-from omnisky.codec.precision import at_precision
+from omnisky.codec.processor import at_precision
 from omnisky.codec.published import known_fields, plain, some_at_once
 from omnisky.codec.quantize import FSQ
 from omnisky.codec.tokens import Codec, Span, Tokens, absent_where, demand_present

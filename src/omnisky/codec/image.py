@@ -27,7 +27,7 @@ from omnisky.codec.image_network import BandRow as BandRow
 from omnisky.codec.image_network import ImageCodecConfig as ImageCodecConfig
 from omnisky.codec.image_network import ImageNetwork as ImageNetwork
 from omnisky.codec.image_network import widened as widened
-from omnisky.codec.precision import at_precision
+from omnisky.codec.processor import at_precision
 from omnisky.codec.published import some_at_once
 from omnisky.codec.tokens import Span, Tokens, absent_where
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch

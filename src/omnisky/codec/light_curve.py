@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from omnisky.codec.precision import at_precision
+from omnisky.codec.processor import at_precision
 from omnisky.codec.published import some_at_once
 from omnisky.codec.quantize import FSQ, demand_ids
 from omnisky.codec.spectrum_network import Block

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from omnisky.codec.precision import at_precision
+from omnisky.codec.processor import at_precision
 from omnisky.codec.published import some_at_once
 from omnisky.codec.sections import demand_increasing
 from omnisky.codec.spectrum_network import Scales

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omnisky.codec.processor import fuses_well, multiplies_bf16
+
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """GELU by tanh (Hendrycks & Gimpel 2016, arXiv:1606.08415, §2), which AstroPT's weights were trained with."""
@@ -25,7 +27,7 @@ WORTH = 2**16
 
 
 def bent(linear: nn.Linear, activation: str, x: Tensor) -> Tensor:
-    """activation(linear(x)); one oneDNN kernel for both on CPUs where no gradient is wanted."""
+    """activation(linear(x)); one oneDNN kernel for both on CPUs where that is faster and no gradient is wanted."""
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if activation not in _FUSED or not _can_fuse(linear, x, kind):
         return ACTIVATIONS[activation](linear(x))
@@ -34,8 +36,8 @@ def bent(linear: nn.Linear, activation: str, x: Tensor) -> Tensor:
 
 
 def product(linear: nn.Module, x: Tensor) -> Tensor:
-    """linear(x); in float32 on CPUs by oneDNN, which is 1.3 times as fast on AMD's as the library torch would take
-    (`python -m benchmarks.kernels`). While something is learnt it gains nothing.
+    """linear(x); in float32 by oneDNN where that is fast, on AMD's CPUs with AVX512 1.3 times as fast as the library
+    torch would take (`python -m benchmarks.kernels`). While something is learnt it gains nothing.
     """
     plain = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
     if plain or not _can_fuse(linear, x, x.dtype) or linear.weight.numel() < WORTH:
@@ -52,6 +54,4 @@ def _can_fuse(linear: nn.Module, x: Tensor, kind: torch.dtype) -> TypeGuard[nn.L
         return False
     if torch.is_grad_enabled() or x.device.type != "cpu" or type(linear) is not nn.Linear:
         return False
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return kind == torch.float32 or (kind == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return fuses_well() and (kind == torch.float32 or (kind == torch.bfloat16 and multiplies_bf16()))

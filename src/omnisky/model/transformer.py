@@ -10,7 +10,6 @@ Each switch there is earned by a published checkpoint. Conventions:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from omnisky.codec.processor import has_tiles
 from omnisky.errors import BadValue
 from omnisky.model.activation import ACTIVATIONS, bent, product
 
@@ -319,13 +319,7 @@ def _plain_is_faster(q: Tensor, causal: bool) -> bool:
     """Torch's fused bf16 kernel is 3–8 times slower than plain products on the way back, and 1.4–1.7 times slower on
     the way there where a CPU has no tiles (AMX) for it, unless it can leave half out (dev/LOG.md).
     """
-    return q.requires_grad or not (causal or _has_tiles())
-
-
-@cache
-def _has_tiles() -> bool:
-    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(told.get("amx_bf16"))
+    return q.requires_grad or not (causal or has_tiles())
 
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None, causal: bool) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from omnisky.codec.precision import multiplies_bf16
+from omnisky.codec.processor import multiplies_bf16
 from omnisky.errors import BadValue, MissingExtra
 
 log = logging.getLogger("omnisky")
