@@ -27,19 +27,18 @@ def main() -> int:
         asked.page.write_text(page(read(RESULTS)), encoding="utf-8")
         return 0
     chosen = {group: [c for c in group.comparisons(asked.quick) if _wanted(c, asked.names)] for group in GROUPS}
-    chosen = {group: list(_possible(comparisons)) for group, comparisons in chosen.items()}
     if asked.list or not any(chosen.values()):
         print("\n".join(c.name for group in GROUPS for c in group.comparisons(asked.quick)))
         return 0 if asked.list else 2
     rows = []
     try:
-        for row in _rows(chosen, _effort(asked)):
+        for row in _rows(_possible(chosen), _effort(asked)):
             rows.append(row)
             print(json.dumps(row, ensure_ascii=False) if asked.json else _line(row), flush=True)
     except Disagreement as error:
         print(error, file=sys.stderr)
         return 1
-    if not asked.json:
+    if rows and not asked.json:
         Console(width=None if sys.stdout.isatty() else 120).print(rows[0]["machine"], _table(rows))
     return 0
 
@@ -65,13 +64,14 @@ def _wanted(comparison: Comparison, names: list[str]) -> bool:
     return not names or any(name in comparison.name for name in names)
 
 
-def _possible(comparisons: list[Comparison]) -> Iterator[Comparison]:
+def _possible(chosen: dict[Any, list[Comparison]]) -> dict[Any, list[Comparison]]:
     """Those in bf16 only where it is multiplied: elsewhere ours would be fp32, and theirs an imitation."""
-    for one in comparisons:
-        if one.precision == "bf16" and not multiplies_bf16():
-            print(f"{one.name}: left out, this processor multiplies no bfloat16", file=sys.stderr)
-        else:
-            yield one
+    if multiplies_bf16():
+        return chosen
+    kept = {group: [one for one in some if one.precision != "bf16"] for group, some in chosen.items()}
+    if left_out := sum(map(len, chosen.values())) - sum(map(len, kept.values())):
+        print(f"{left_out} comparisons in bf16 are left out: this processor multiplies none", file=sys.stderr)
+    return kept
 
 
 def _rows(chosen: dict[Any, list[Comparison]], effort: Effort) -> Iterator[dict[str, Any]]:

@@ -253,6 +253,7 @@ def test_images_that_are_not_for_the_eye_are_refused(images, error, said, tmp_pa
         (lambda p: plot.curve(np.arange(3), np.full(3, np.nan), p), BadPixels),
         (lambda p: plot.scaling_law(np.array([1e5]), [np.ones(3)], [np.ones(2)], None, p), ShapeMismatch),
         (lambda p: plot.spectra(np.ones((1, 9)), np.full((1, 9), np.nan), ["a"], p), BadPixels),
+        (lambda p: plot.before_after(*np.ones((2, 1, 9)), p, np.ones((2, 9))), ShapeMismatch),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

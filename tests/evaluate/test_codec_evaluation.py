@@ -38,6 +38,8 @@ def test_a_report_of_each_modality(tmp_path):
     assert image.bits == pytest.approx(576 * np.log2(4375)) and spectrum.bits == pytest.approx(273 * 10)
     assert image.sigma.value > 1 and spectrum.sigma.value > 1 and field.sigma is None
     assert 0.3 < spectrum.bad_auc.value < 0.7 and image.bad_auc is None, "an untrained network knows no bad pixel"
+    assert spectrum.wavelength_aa.shape == spectrum.before.shape and image.wavelength_aa is field.wavelength_aa is None
+    assert np.isin(spectrum.wavelength_aa, SEEN["spectrum"].wavelength_aa).all()
     assert all(len(report.row()) == len(evaluation.HEADERS) for report in (image, spectrum, field))
 
 

@@ -107,7 +107,7 @@ def test_what_was_found_becomes_figures_tables_and_a_page(tmp_path):
     drawn = np.random.default_rng(0).normal(size=(2, 2, 64))
     spectra = SpectraTold(
         way=UNSEEN, objects=40, r2=score, gain=score, chi2=score, chi2_codec=score, lines=None, lines_other=None,
-        lines_codec=None, bright=0, shown=(drawn[0], drawn[1]),
+        lines_codec=None, bright=0, shown=(drawn[0], drawn[1]), wavelength_aa=np.tile(np.arange(64.0), (2, 1)),
     )  # fmt: skip
     pictures = np.random.default_rng(1).normal(size=(2, 2, 8, 8))
     images = ImagesTold("Legacy → HSC", 40, {"r": score}, {"r": score}, score, (pictures[0], pictures[1]))

@@ -228,7 +228,7 @@ def codec(
     for folder in folders:
         with counting_bar(str(folder)) as watch:
             reports.append(measure(folder, seen, objects, share=1.0 if everything else HELD_OUT, watch=watch))
-    drawn = [before_after(report.before, report.after, out / f"{report.name}.png") for report in reports]
+    drawn = [before_after(one.before, one.after, out / f"{one.name}.png", one.wavelength_aa) for one in reports]
     drawn += [flux_bias(one.curves(), out / f"{one.name}-photometry.png") for one in reports if one.photometry]
     told = {str(folder): report.state() for folder, report in zip(folders, reports, strict=True)}
     save_json({"data": data, "models": told}, out / "codec.json")

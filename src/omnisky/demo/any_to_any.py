@@ -57,10 +57,11 @@ def draw(found: Table, folder: Path) -> Drawn:
         "posteriors": plot.posteriors(first.edges, density, found.redshift_of_shown, folder / "posteriors.png"),
         "pit": plot.pit({one.inputs: one.pit for one in found.redshifts}, folder / "pit.png"),
     }
-    drawn = [("spectra", i, one.way, one.shown) for i, one in enumerate(found.spectra)]
-    drawn += [("images", i, one.way, one.shown) for i, one in enumerate(found.images)]
-    for kind, i, way, (before, after) in drawn:
-        figures[f"{kind}, {way}"] = plot.before_after(before, after, folder / f"{kind}-{i}.png")
+    for i, one in enumerate(found.spectra):
+        path = folder / f"spectra-{i}.png"
+        figures[f"spectra, {one.way}"] = plot.before_after(*one.shown, path, one.wavelength_aa)
+    for i, other in enumerate(found.images):
+        figures[f"images, {other.way}"] = plot.before_after(*other.shown, folder / f"images-{i}.png")
     held = sum(claim.holds for claim in found.claims)
     words = f"{found.learnt:,} objects learnt; {held} of {len(found.claims)} claims hold"
     return Drawn(figures, _tables(found), words)

@@ -61,6 +61,8 @@ class SpectraTold:
     bright: int
     shown: tuple[np.ndarray, np.ndarray]
     """a few objects, brightest lines first: (observed, generated), (object, wave)"""
+    wavelength_aa: np.ndarray
+    """theirs, (object, wave)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +166,7 @@ def spectra_told(ready: Ready, way: str, inputs: Sequence[str], true: Known) -> 
         lines_codec=_share(at_best),
         bright=int(bright.sum()),
         shown=(np.where(true.spectrum.where_good(), true.spectrum.flux, np.nan)[order], said[order]),
+        wavelength_aa=true.spectrum.wavelength_aa[order],
     )
 
 

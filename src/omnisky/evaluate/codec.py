@@ -79,6 +79,8 @@ class Report:
     before: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     """a few objects, for a figure: (object, height, width), (object, wave), or (object, epoch) band by band"""
     after: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    wavelength_aa: np.ndarray | None = None
+    """of spectra: (object, wave)"""
 
     def row(self) -> tuple[str, ...]:
         """For a table, under HEADERS."""
@@ -252,15 +254,18 @@ class Tally:
     """an object came with"""
     tokens: int
     """an object has, ids that are not looked at too"""
+    wavelength_aa: np.ndarray
+    """of spectra that are shown; without numbers for others"""
     bands: tuple[str, ...] = ()
     noise_known: bool = False
 
     @classmethod
     def joined(cls, each: list[Tally]) -> Tally:
         """Of all objects."""
-        names = ("chi2", "pixels", "residual", "total", "square", "auc", "flux", "before", "after")
+        shown = ("before", "after", "wavelength_aa")
+        names = ("chi2", "pixels", "residual", "total", "square", "auc", "flux", *shown)
         joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in each]) for name in names}
-        joined |= {name: joined[name][:SHOWN] for name in ("before", "after")}
+        joined |= {name: joined[name][:SHOWN] for name in shown}
         return replace(each[0], **joined, ids=torch.cat([one.ids for one in each]))
 
 
@@ -299,7 +304,7 @@ def _of_spectra(codec: SpectrumCodec, seen: Observation, tokens: Tokens, back: S
     before, after = np.nan_to_num(spectrum.flux), np.nan_to_num(back.flux)
     tally = _sums(before, after, weight, tokens[codec.name].values, (spectrum.flux, back.flux))
     each = [_auc(~good[i, inside[i]], logit[i, inside[i]]) for i in range(len(wave))]
-    return replace(tally, auc=np.array(each), noise_known=True)
+    return replace(tally, auc=np.array(each), wavelength_aa=wave[:SHOWN], noise_known=True)
 
 
 def _of_maps(codec: FieldCodec, seen: Observation, tokens: Tokens, back: Image) -> Tally:
@@ -339,6 +344,7 @@ def _sums(
         tokens=ids.shape[1],
         before=shown[0][:SHOWN],
         after=shown[1][:SHOWN],
+        wavelength_aa=np.zeros((min(SHOWN, len(before)), 0)),
         numbers=before[0].size,
     )
 
@@ -369,6 +375,7 @@ def _report(codec: Learned, t: Tally) -> Report:
         photometry=tuple(_bins(t)),
         before=t.before,
         after=t.after,
+        wavelength_aa=t.wavelength_aa if t.wavelength_aa.shape == t.before.shape else None,
     )
 
 

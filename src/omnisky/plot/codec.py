@@ -18,18 +18,26 @@ if TYPE_CHECKING:
 
 
 def before_after(
-    before: Float[np.ndarray, object * pixel], after: Float[np.ndarray, object * pixel], path: str | Path
+    before: Float[np.ndarray, object * pixel],
+    after: Float[np.ndarray, object * pixel],
+    path: str | Path,
+    wavelength_aa: Float[np.ndarray, "object wave"] | None = None,
 ) -> Path:
     """A row an object: images or maps before, after and what is left; or spectra, before faint and after bright.
 
-    Raises ShapeMismatch.
+    Without wavelengths, numbers are drawn in their order. Raises ShapeMismatch.
     """
     same_length(before=before, after=after)
     if before.shape != after.shape or before.ndim not in (2, 3):
         raise ShapeMismatch("before, after", saw=(before.shape, after.shape), want="(object, wave) or (object, y, x)")
     maps = before.ndim == 3
+    if wavelength_aa is not None and wavelength_aa.shape != before.shape:
+        raise ShapeMismatch("wavelength_aa", saw=wavelength_aa.shape, want=before.shape)
     with sheet(path, 6.6 if maps else 10, (2.3 if maps else 1.9) * len(before)) as figure:
-        (_pictures if maps else _lines)(figure, before, after)
+        if maps:
+            _pictures(figure, before, after)
+        else:
+            _lines(figure, before, after, wavelength_aa)
     return Path(path)
 
 
@@ -68,13 +76,14 @@ def _pictures(figure: Figure, before: np.ndarray, after: np.ndarray) -> None:
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.03, 0.03)
 
 
-def _lines(figure: Figure, before: np.ndarray, after: np.ndarray) -> None:
+def _lines(figure: Figure, before: np.ndarray, after: np.ndarray, wavelength_aa: np.ndarray | None) -> None:
     grid = figure.subplots(len(before), 1, squeeze=False)
+    where = np.broadcast_to(np.arange(before.shape[1]), before.shape) if wavelength_aa is None else wavelength_aa
     axes: Axes
-    for axes, old, new in zip(grid[:, 0], before, after, strict=True):
-        axes.plot(old, color=SOFT, linewidth=0.4, alpha=0.6)
-        axes.plot(new, color=ACCENT, linewidth=0.7)
+    for axes, x, old, new in zip(grid[:, 0], where, before, after, strict=True):
+        axes.plot(x, old, color=SOFT, linewidth=0.4, alpha=0.6)
+        axes.plot(x, new, color=ACCENT, linewidth=0.7)
         low, high = np.nanpercentile(old, [0.5, 99.7])
         axes.set_ylim(low - 0.1 * (high - low), high + 0.2 * (high - low))
-    grid[-1, 0].set_xlabel("pixel")
-    figure.subplots_adjust(0.06, 0.06, 0.99, 0.98, 0.1, 0.25)
+    grid[-1, 0].set_xlabel("pixel" if wavelength_aa is None else "wavelength, Å")
+    figure.subplots_adjust(0.06, 0.45 / figure.get_figheight(), 0.98, 0.98, 0.1, 0.25)
