@@ -159,7 +159,7 @@ class RasterPatches:
         if self.standardised:
             patches = standardise(patches)
             patches = patches.half().float() if self.half else patches
-        n = int(patches.shape[1] ** 0.5)
+        n = side_of(patches.shape[1], "patches")
         values = patches[:, self.index(n).flatten().argsort()]
         positions = torch.arange(n * n).expand(len(values), -1)
         span = absent_where(Span(values, positions), torch.from_numpy(np.ascontiguousarray(image.there())))

@@ -375,7 +375,7 @@ def _report(codec: Learned, t: Tally) -> Report:
         photometry=tuple(_bins(t)),
         before=t.before,
         after=t.after,
-        wavelength_aa=t.wavelength_aa if t.wavelength_aa.shape == t.before.shape else None,
+        wavelength_aa=t.wavelength_aa if t.wavelength_aa.size else None,
     )
 
 
