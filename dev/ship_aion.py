@@ -21,8 +21,8 @@ from omnisky.evaluate.aion_runs import MODEL, Ready
 from omnisky.evaluate.posteriors import judge
 from omnisky.generate import posterior
 from omnisky.model import store
+from omnisky.observe.read import source_of
 from omnisky.train.devices import keep_memory
-from omnisky.train.tokens import opened
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "src" / "omnisky" / "weights" / "omnisky-aion"
@@ -55,7 +55,7 @@ def main(folder: Path, sky: str) -> None:
     print(f"{SHIPPED}: {size / 1e6:.1f} MB")
     if size > MOST_BYTES:
         raise SystemExit(f"more than {MOST_BYTES / 1e6:.0f} MB")
-    ready = Ready.of(model, opened(sky), read_shards(folder / "tokens"))
+    ready = Ready.of(model, source_of(sky), read_shards(folder / "tokens"))
     for name, one in (("as trained", model), ("as shipped", store.load(SHIPPED))):
         for inputs, keys in ASKED.items():
             sides = []

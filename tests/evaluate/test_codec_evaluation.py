@@ -15,6 +15,7 @@ from omnisky.codec.spectrum import GridRows
 from omnisky.errors import BadValue
 from omnisky.evaluate import codec as evaluation
 from omnisky.model import store
+from omnisky.observe.types import Observation
 
 SEEN = skies.sky(48, image=skies.images(48), spectrum=skies.spectra(48), **skies.maps(48))
 
@@ -61,6 +62,29 @@ def test_scores_of_a_codec_that_loses_a_known_part(monkeypatch):
         assert one.bias.value == pytest.approx(0.01, abs=1e-3)
 
 
+def test_of_a_reader_only_what_is_measured_is_read(tmp_path):
+    """A set may be larger than memory: 12,000 mock objects are 13 GB."""
+
+    class Reader:
+        taken = 0
+
+        def __len__(self):
+            return len(SEEN)
+
+        def catalogue(self):
+            return Observation(SEEN.object_id, SEEN.ra, SEEN.dec)
+
+        def take(self, index):
+            found = SEEN.take(index)
+            Reader.taken += len(found)
+            return found
+
+    folder = saved(tmp_path / "field", FIELD, FieldRows(side=96))
+    found, all_of_them = (evaluation.evaluate(folder, seen, share=0.5) for seen in (Reader(), SEEN))
+    assert found.state() == all_of_them.state()
+    assert Reader.taken == found.objects < len(SEEN)
+
+
 def test_too_few_objects_are_refused(tmp_path):
     folder = saved(tmp_path / "field", FIELD, FieldRows())
     with pytest.raises(BadValue, match=r"nothing to measure on.*--everything"):
@@ -71,7 +95,7 @@ def test_too_few_objects_are_refused(tmp_path):
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("omnisky.observe.read.read", lambda path: SEEN)
+    monkeypatch.setattr("omnisky.observe.read.source_of", lambda path: SEEN)
     monkeypatch.setenv("COLUMNS", "200")  # a narrow table breaks words
     folders = [saved(tmp_path / "f", FIELD, FieldRows()), saved(tmp_path / "i", IMAGE, Planes(config=IMAGE))]
     with pytest.raises(SystemExit) as ended:

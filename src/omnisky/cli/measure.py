@@ -128,14 +128,14 @@ def aion(
     from omnisky.demo.any_to_any import AION_HEAD, draw, page, state
     from omnisky.evaluate.aion import measure
     from omnisky.evaluate.aion_runs import Sizes, make_sky, train_all
+    from omnisky.observe.read import source_of
     from omnisky.storage import atomic
     from omnisky.train.devices import keep_memory
-    from omnisky.train.tokens import opened
     from omnisky.watch import counting_bar, show_table, training_bars
 
     keep_memory()
     sizes = Sizes(asked=asked, drawn=drawn, probed=probed)
-    sky = opened(data) if data else make_sky(out, objects, workers, counting_bar)
+    sky = source_of(data) if data else make_sky(out, objects, workers, counting_bar)
     with training_bars() as watch:
         ready = train_all(sky, out, watch, counting_bar, codecs, edits)
     table = measure(ready, sizes, counting_bar)
@@ -218,13 +218,13 @@ def codec(
     from omnisky.evaluate.codec import HEADERS, HELD_OUT, PHOTOMETRY, photometry_rows
     from omnisky.evaluate.codec import evaluate as measure
     from omnisky.observe.pieces import save_json
-    from omnisky.observe.read import read
+    from omnisky.observe.read import source_of
     from omnisky.plot import before_after, flux_bias
     from omnisky.train.devices import keep_memory
     from omnisky.watch import counting_bar, show_table
 
     keep_memory()
-    seen, reports = read(data), []
+    seen, reports = source_of(data), []
     for folder in folders:
         with counting_bar(str(folder)) as watch:
             reports.append(measure(folder, seen, objects, share=1.0 if everything else HELD_OUT, watch=watch))

@@ -47,8 +47,9 @@ def tokenize(
     """
     from omnisky.codec.groups import Groups
     from omnisky.model.store import load
+    from omnisky.observe.read import source_of
     from omnisky.train.devices import keep_memory
-    from omnisky.train.tokens import make_tokens, opened
+    from omnisky.train.tokens import make_tokens
     from omnisky.watch import counting_bar
 
     keep_memory()
@@ -58,7 +59,7 @@ def tokenize(
         raise BadValue("part", saw=part, want="0/2, the first of two")
     with counting_bar("tokenize") as watch:
         make_tokens(
-            opened(data),
+            source_of(data),
             out,
             [load(folder) for folder in codecs],
             groups=together,
@@ -120,9 +121,9 @@ def generate(
     import torch
 
     from omnisky.generate import MaskGit, Roar, answers
+    from omnisky.observe.read import source_of
     from omnisky.observe.shards import write_shards
     from omnisky.train.devices import keep_memory
-    from omnisky.train.tokens import opened
     from omnisky.watch import counting_bar
 
     keep_memory()
@@ -130,7 +131,7 @@ def generate(
     draw = torch.Generator().manual_seed(seed)
     loaded = _any_to_any(model)
     with counting_bar("generate") as watch:
-        said = answers(loaded, opened(data), to, inputs, way, draws=draws, generator=draw, batch=batch, watch=watch)
+        said = answers(loaded, source_of(data), to, inputs, way, draws=draws, generator=draw, batch=batch, watch=watch)
     write_shards(said, out, sources=(f"{model}: {', '.join(to)} of {data}",))
     print(f"{out}: {len(said):,} answers; read them with omnisky.read({str(out)!r})")
 
@@ -169,16 +170,16 @@ def posterior(
     from omnisky.generate.answers import keys_of, shown, table
     from omnisky.generate.posterior import posteriors
     from omnisky.observe.loader import blocks
+    from omnisky.observe.read import source_of
     from omnisky.storage import atomic
     from omnisky.train.devices import keep_memory
-    from omnisky.train.tokens import opened
 
     keep_memory()
     if not names:
         raise BadValue("nothing asked for", want="names of numbers", hint="z")
     loaded, tables = _any_to_any(model), []
     keys = keys_of(loaded, names)
-    for rows in blocks(opened(data), batch):
+    for rows in blocks(source_of(data), batch):
         tokens = shown(loaded, rows, inputs, keys)
         tables.append(table(rows, posteriors(loaded, tokens, keys, temperature=temperature, batch=batch)))
     with atomic(out) as draft:

@@ -24,9 +24,11 @@ from omnisky.codec.light_curve import FIRST, LightCurveCodec, LightCurveNetwork
 from omnisky.codec.quantize import Usage, usage
 from omnisky.codec.spectrum import NAMES, SpectrumCodec, SpectrumNetwork
 from omnisky.codec.tokens import Tokens
+from omnisky.embed import only
 from omnisky.errors import BadValue
 from omnisky.model import store
-from omnisky.observe.loader import Source, blocks
+from omnisky.observe.loader import Source
+from omnisky.observe.match import Places
 from omnisky.observe.sky import held_out
 from omnisky.observe.types import Image, LightCurve, Observation, Spectrum
 
@@ -212,13 +214,14 @@ def _in_bands(image: Image, chosen: list[int]) -> Image:
 
 
 def _unseen(source: Source, part: str, most: int, share: float) -> Iterator[Observation]:
-    left = most
-    for block in blocks(source):
-        chosen = held_out(block, share) & _measured(block[part])
-        rows = np.flatnonzero(chosen)[:left]
-        left -= len(rows)
-        for start in range(0, len(rows), 32):
-            yield block.take(rows[start : start + 32])
+    """Of a reader no more is read than these rows, and of them this part alone."""
+    rows, left = np.flatnonzero(held_out(Places.of(source).take(slice(None)), share)), most
+    for start in range(0, len(rows), 32):
+        seen = only(source, part).take(rows[start : start + 32])
+        seen = seen.take(np.flatnonzero(_measured(seen[part]))[:left])
+        if len(seen):
+            left -= len(seen)
+            yield seen
         if not left:
             return
 

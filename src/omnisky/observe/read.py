@@ -9,7 +9,8 @@
     .npz, folder with .npz          the one that carries class names, or the only one    `observe.npz`
     .jpg .jpeg .png, folder         display images; sub-folders, if any, are classes     `observe.pictures`
 
-`read` hands out all objects; `scan` reads parts, columns, regions and batches, and only those (see `observe.scan`).
+`read` hands out all objects, `source_of` those that are taken; `scan` reads parts, columns, regions and batches, and
+only those (see `observe.scan`).
 Hugging Face `datasets` that are open already are read by `observe.hf`. Tables (.csv with a header) beside images are
 joined by object id. Nothing is unpickled.
 """
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 from omnisky.errors import ObservationError
 from omnisky.observe.beside import files_in
 from omnisky.observe.fits_file import SUFFIXES as FITS
+from omnisky.observe.loader import Source
 from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.mmu_files import is_cells
 from omnisky.observe.npz import choose_npz, load_npz, read_npz
@@ -75,6 +77,18 @@ def scan(
         saw = f"{path}, {found.name}"
         raise ObservationError(f"survey={survey!r} is for folders healpix=… and Parquet", saw=saw, hint="leave it out")
     return found.scan(path, asked)
+
+
+def source_of(path: str | Path) -> Source:
+    """The same objects, for those who take some of them. Those in shards and in folders healpix=… are read when taken,
+    and may be more than memory holds; all others are read now. Raises what `read` raises.
+    """
+    from omnisky.observe.shards import Shards, is_shards
+
+    if is_shards(Path(path).expanduser()):
+        return Shards(path)
+    found = scan(path)
+    return found if isinstance(found, Source) else found.read()
 
 
 def class_names(path: str | Path) -> tuple[str, ...]:

@@ -25,8 +25,7 @@ from omnisky.errors import BadValue
 from omnisky.observe import sky
 from omnisky.observe.loader import Source, blocks
 from omnisky.observe.mmu import MMUHdf5
-from omnisky.observe.read import scan
-from omnisky.observe.shards import Shards, is_shards
+from omnisky.observe.shards import Shards
 from omnisky.observe.types import Observation
 from omnisky.storage import recover
 
@@ -87,14 +86,6 @@ def around_all(networks: Iterable[nn.Module]) -> dict[str, Codec]:
             if domain.codec == NETWORKS[type(network)]:
                 codecs[key] = around(network, domain)
     return codecs
-
-
-def opened(data: str | Path) -> Source:
-    """What lies there, row by row where its reader can, else in memory. Raises as `observe.read.scan`."""
-    if is_shards(Path(data).expanduser()):
-        return Shards(data)
-    found = scan(data)
-    return found if isinstance(found, Source) else found.read()
 
 
 def light(source: Source) -> Source:
