@@ -71,9 +71,9 @@ HEAD = """# What the learned codecs lose
 Written by `python dev/codecs_page.py` from what `omnisky evaluate codec` measured; errors are bootstrap over
 objects. Error / σ is the root mean square of (after − before) · √ivar, over pixels or epochs that count: 1 is
 the noise itself. Codes used and perplexity are of the ids of the objects looked at. Bits are those of an
-object's tokens, and of its numbers as they came. "mock sky" is the sky of `omnisky evaluate aion` (rows of the fourteenth
-session); "mock sky to r 20", a tenth stars, and "mock maps" are of `omnisky mock --objects 12000`. Which runs the weights are of, and
-where they were cut short, is in `dev/LOG.md`."""
+object's tokens, and of its numbers as they came. "mock sky" is the sky of `omnisky evaluate aion` (rows of the
+fourteenth session); "mock sky to r 20", a tenth stars, and "mock maps" are of `omnisky mock --objects 12000`. Which
+runs the weights are of, and where they were cut short, is in `dev/LOG.md`."""
 
 PHOTOMETRY = """The flux within 8 px of the middle, by its magnitude before. The longest runs of neighbouring
 bins in which the median changes by at most 2 %:"""
