@@ -215,14 +215,14 @@ def _in_bands(image: Image, chosen: list[int]) -> Image:
 
 def _unseen(source: Source, part: str, most: int, share: float) -> Iterator[Observation]:
     """Of a reader no more is read than these rows, and of them this part alone."""
-    rows, left = np.flatnonzero(held_out(Places.of(source).take(slice(None)), share)), most
+    rows, alone = np.flatnonzero(held_out(Places.of(source).take(slice(None)), share)), only(source, part)
     for start in range(0, len(rows), 32):
-        seen = only(source, part).take(rows[start : start + 32])
-        seen = seen.take(np.flatnonzero(_measured(seen[part]))[:left])
+        seen = alone.take(rows[start : start + 32])
+        seen = seen.take(np.flatnonzero(_measured(seen[part]))[:most])
         if len(seen):
-            left -= len(seen)
+            most -= len(seen)
             yield seen
-        if not left:
+        if not most:
             return
 
 

@@ -15,9 +15,9 @@ from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.motion import COLUMNS, Motion, moved
 from omnisky.observe.parquet import Parquet
 from omnisky.observe.pieces import spill
-from omnisky.observe.place import is_remote
 from omnisky.observe.read import scan
-from omnisky.observe.shards import Shards, is_shards
+from omnisky.observe.scan import as_source
+from omnisky.observe.shards import Shards
 from omnisky.observe.types import Labels, Observation, Scalars
 
 _AT_ONCE = 1 << 16
@@ -27,11 +27,8 @@ _MEASURED_AT_ONCE = 256
 
 def opened(path: str | Path) -> Any:
     """A Source, or a scan of Parquet; rows stay on disk, or at their address, where the format lets them."""
-    folder = Path(path).expanduser()
-    if not is_remote(path) and is_shards(folder):
-        return Shards(folder)
     found = scan(path)
-    return found if isinstance(found, Parquet | MMUHdf5) else found.read()
+    return found if isinstance(found, Parquet) else as_source(found)
 
 
 def first_of(side: Any) -> Observation:

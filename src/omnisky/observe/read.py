@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omnisky.errors import ObservationError
 from omnisky.observe.beside import files_in
@@ -31,10 +30,8 @@ from omnisky.observe.mmu import MMUHdf5
 from omnisky.observe.mmu_files import is_cells
 from omnisky.observe.npz import choose_npz, load_npz, read_npz
 from omnisky.observe.pictures import PICTURES, read_pictures
+from omnisky.observe.scan import Rows, Scan, as_source, only
 from omnisky.observe.types import Observation, concatenate
-
-if TYPE_CHECKING:
-    from omnisky.observe.scan import Scan
 
 CATALOGUES = (".csv", ".csv.gz", ".tsv", ".vot", ".votable", ".xml", ".vot.gz")
 
@@ -83,12 +80,7 @@ def source_of(path: str | Path) -> Source:
     """The same objects, for those who take some of them. Those in shards and in folders healpix=… are read when taken,
     and may be more than memory holds; all others are read now. Raises what `read` raises.
     """
-    from omnisky.observe.shards import Shards, is_shards
-
-    if is_shards(Path(path).expanduser()):
-        return Shards(path)
-    found = scan(path)
-    return found if isinstance(found, Source) else found.read()
+    return as_source(scan(path))
 
 
 def class_names(path: str | Path) -> tuple[str, ...]:
@@ -135,8 +127,6 @@ def _whole(load: Callable[[Path], Observation]) -> Callable[[Path, _Asked], Scan
     """Read into memory, once, when first needed; then chosen from."""
 
     def scanned(path: Path, asked: _Asked) -> Scan:
-        from omnisky.observe.scan import Rows, only
-
         held = cache(lambda: load(path))
         return Rows(lambda parts, columns: only(held(), parts, columns), asked.parts, asked.columns)
 

@@ -169,6 +169,13 @@ class Rows(Choosing):
         return np.flatnonzero(kept)
 
 
+def as_source(found: Scan) -> Source:
+    """The selection, for those who take some of its rows: read when taken where the format allows it, else now."""
+    if isinstance(found, Rows) and not found._where:
+        return found.opened(found.parts, found.columns)
+    return found if isinstance(found, Source) else found.read()
+
+
 def column_of(seen: Observation, name: str) -> np.ndarray:
     """A column of the Scalars or Labels that has it. Raises MissingModality."""
     tables = [part for part in seen.parts.values() if isinstance(part, Scalars | Labels)]

@@ -33,7 +33,7 @@ from omnisky.observe.mmu_files import is_cells
 from omnisky.observe.parquet import Parquet, opened
 from omnisky.observe.place import Folder
 from omnisky.observe.read import scan
-from omnisky.observe.scan import Rows
+from omnisky.observe.scan import as_source
 from omnisky.observe.types import Observation
 
 BATCH = 128
@@ -153,7 +153,7 @@ def _pieces(what: str | Path, survey: str) -> tuple[list[_Piece], list[Observati
     found = scan(what, survey=survey)
     if isinstance(found, Parquet):
         return [_Streamed(found, file) for file in found.files], []
-    return [_Taken("", found.opened(None, None) if isinstance(found, Rows) else found.read())], []
+    return [_Taken("", as_source(found))], []
 
 
 def _report(
