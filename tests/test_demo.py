@@ -1,6 +1,7 @@
 """The main job: a page with every section, on the real sample sky and on labelled galaxies."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,10 +21,11 @@ from omnisky.train.checkpoint import identity
 
 @pytest.mark.timeout(300)
 def test_the_sample_sky_becomes_a_page(tmp_path):
-    story = sample_demo(tmp_path, steps=2)
+    sky = sample_sky()
+    story = sample_demo(tmp_path, steps=2, sky=replace(sky, galaxies=sky.galaxies.take(slice(0, 160))))
     page = (tmp_path / "index.html").read_text()
     heading = "Redshifts by nearest neighbours"
-    assert len(next(one.table.rows for one in story.sections if one.heading == heading)) == len(sample_sky().spectra)
+    assert len(next(one.table.rows for one in story.sections if one.heading == heading)) == len(sky.spectra)
     for name in ("learning", "look-alikes", "morphology", "map", "completions", "spectra"):
         assert f"{name}.png" in page and (tmp_path / f"{name}.png").stat().st_size > 10_000
     assert "Illingworth" in page and "DESI Collaboration" in page  # whoever's data it is, is named

@@ -21,7 +21,7 @@ from omnisky.demo.story import MODEL, Story, about, completions, finish, look_al
 from omnisky.embed import embed, signature, token_states
 from omnisky.model import store
 from omnisky.observe.loader import Source
-from omnisky.observe.sample import SOURCES, sample_sky
+from omnisky.observe.sample import SOURCES, SampleSky, sample_sky
 from omnisky.observe.types import Labels, Observation
 from omnisky.page import Section
 from omnisky.recipes import recipe
@@ -33,14 +33,14 @@ from omnisky.train.loop import train
 REAL = "Real galaxies of the Hubble eXtreme Deep Field; what each looks like is a probe's guess."
 
 
-def sample_demo(folder: str | Path, steps: int = 30) -> Story:
-    """The real sample sky through the shipped model: `folder`/index.html and its figures.
+def sample_demo(folder: str | Path, steps: int = 30, sky: SampleSky | None = None) -> Story:
+    """The real sample sky, or this part of it, through the shipped model: `folder`/index.html and its figures.
 
     Raises MissingExtra without the `sample` and `plot` extras, StorageError.
     """
     story = Story(Path(folder))
     with story.timed("open the sky"):
-        sky = sample_sky()
+        sky = sky or sample_sky()
         model = store.load(MODEL)
     galaxies = sky.galaxies
     _learn_on(story, model, galaxies, steps)
