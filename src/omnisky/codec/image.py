@@ -13,7 +13,7 @@ pixels NaN); other surveys join as another row of bands (`widened`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +29,7 @@ from omnisky.codec.image_network import ImageNetwork as ImageNetwork
 from omnisky.codec.image_network import widened as widened
 from omnisky.codec.processor import at_precision
 from omnisky.codec.published import some_at_once
-from omnisky.codec.tokens import Span, Tokens, absent_where
+from omnisky.codec.tokens import LATER, Span, Tokens, absent_where
 from omnisky.errors import BadPixels, BadValue, BandMismatch, ShapeMismatch
 from omnisky.observe.types import Image, Observation
 
@@ -133,6 +133,8 @@ class Planes:
     cut: int | None = None
     """px of the middle that is learnt from, a multiple of the network's halvings; None: all that it reads. Most of an
     image is sky"""
+    whole: bool = field(default=False, metadata=LATER)
+    """pixels as they are: what the codec reads clipped, it may still tell from what is around it"""
     promised_error: ClassVar[str] = "none in the middle that is cut out, but for what is clipped"
 
     @property
@@ -144,7 +146,7 @@ class Planes:
         image: Image = seen[self.part]
         if image.ivar is None:
             raise BadValue("images without ivar", want="ivar, which the loss weighs pixels by")
-        laid = laid_out(image, self.config.row(self.survey), self._size)
+        laid = laid_out(image, self.config.row(self.survey), self._size, clipped=not self.whole)
         channels = torch.arange(laid.flux.shape[1]).expand(laid.seen.shape)
         known = laid.ivar / (1 + laid.ivar * (self.floor * laid.flux).square())
         flux, ivar = (Span(t.flatten(2), channels, laid.seen) for t in (laid.flux, known))
@@ -164,14 +166,14 @@ class Laid:
     """Images in the network's channels and size."""
 
     flux: Float[Tensor, "object channel y x"]
-    """nanomaggies, clipped; 0 where there is none"""
+    """nanomaggies; 0 where there is none"""
     ivar: Float[Tensor, "object channel y x"]
     """0 where a pixel says nothing"""
     seen: Bool[Tensor, "object channel"]
 
 
-def laid_out(image: Image, row: BandRow, config: ImageCodecConfig) -> Laid:
-    """The middle of the images, clipped, in the channels of their survey; smaller ones with a border of 0."""
+def laid_out(image: Image, row: BandRow, config: ImageCodecConfig, clipped: bool = True) -> Laid:
+    """The middle of the images, clipped or not, in the channels of their survey; smaller ones with a border of 0."""
     if image.unit != "nanomaggy":
         raise BadValue(f"{row.survey} images", saw=f"flux in {image.unit!r}", want="nanomaggies, AB, linear")
     places = _channels(image.bands, row, config)
@@ -191,7 +193,8 @@ def laid_out(image: Image, row: BandRow, config: ImageCodecConfig) -> Laid:
         )
     limits = torch.tensor([row.clip[row.bands.index(_own(band, row))] for band in image.bands]) * row.unit_nmgy
     limit = limits[:, None, None]
-    own = torch.from_numpy(np.where(finite & had[:, :, None, None], flux, 0)).clamp(-limit, limit)
+    own = torch.from_numpy(np.where(finite & had[:, :, None, None], flux, 0))
+    own = own.clamp(-limit, limit) if clipped else own
     told = np.zeros_like(flux) if image.ivar is None else np.nan_to_num(_middle(image.ivar, config.side), posinf=0)
     told = np.where(finite if good is None else finite & good, told, 0).astype(np.float32)
     shape = (len(flux), len(config.channels))

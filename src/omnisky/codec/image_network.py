@@ -96,12 +96,16 @@ class ImageCodecConfig:
     """px of an image"""
     ends_alone: bool = field(default=False, metadata=LATER)
     """in training, only the weights between channels and network learn: for a row that was added"""
+    drawing_alone: bool = field(default=False, metadata=LATER)
+    """in training, only what draws pixels from ids learns: ids stay as they are"""
 
     gate: float = field(default=ALMOST_SHUT, metadata=LATER)
     """logit that residual units' gates begin with; the published one wants hundreds of thousands of steps"""
     profiled: bool = field(default=False, metadata=LATER)
     """in training, ½ log(1 + χ²/n) of each band of each image instead of ½ χ²/n of all: the likelihood of errors whose
     size is not known beforehand. Else the few brightest stars are all that a small batch teaches"""
+    photometric: bool = field(default=False, metadata=LATER)
+    """in training, the light of wider places counts beside pixels (`_astray`): 2 % of it lie far below their noise"""
 
     def __post_init__(self) -> None:
         if len(set(self.channels)) < len(self.channels):
@@ -146,6 +150,10 @@ class ImageCodecConfig:
             return ImageNetwork(self)
 
 
+TOLD = 0.02
+"""share of its light that a place's is known to at best"""
+SQUARES_PX, CIRCLE_PX = (4, 16), 8.0
+"""places whose light counts"""
 AT_ONCE = 2
 """images that a CPU encodes together until they are at their smallest: more take more memory"""
 
@@ -184,6 +192,9 @@ class ImageNetwork(nn.Module):
             self.requires_grad_(False)
             for own in (self.subsample_in.weight, self.subsample_out.weight, self.subsample_out.bias):
                 own.requires_grad_(True)
+        if config.drawing_alone:
+            for reads in (self.subsample_in, self.pre_quant_proj, self.model.conv_in, self.model.encoder_layers):
+                reads.requires_grad_(False)
 
     @property
     def codes(self) -> int:
@@ -228,25 +239,50 @@ class ImageNetwork(nn.Module):
     def loss(self, tokens: Tokens, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """½ Σ ivar (x − x̂)² a pixel, in linear flux, over pixels that were seen; images of all surveys alike.
 
-        `tokens` are of `Planes`, one or several.
+        What is clipped is read clipped, and judged by what it was. `tokens` are of `Planes`, one or several.
         """
         spans = [(span, tokens[f"{name}_ivar"]) for name, span in tokens.items() if f"{name}_ivar" in tokens.spans]
         scored = [self._score(span, ivar.values) for span, ivar in spans]
-        chi2, count = (torch.cat([one[i] for one in scored] or [torch.zeros(0)]) for i in (0, 1))
+        chi2, count, astray = (torch.cat([one[i] for one in scored] or [torch.zeros(0)]) for i in (0, 1, 2))
         if not bool(count.any()):
             raise BadValue("nothing to learn from", saw=tuple(tokens), want="the span of a `Planes`, with ivar")
+        told = count > 0
+        light = astray[told].mean() if self.config.photometric else 0.0
         if self.config.profiled:
-            told = count > 0
-            return 0.5 * torch.log1p(chi2[told] / count[told]).mean()
-        return 0.5 * chi2.sum() / count.sum()
+            return 0.5 * torch.log1p(chi2[told] / count[told]).mean() + light
+        return 0.5 * chi2.sum() / count.sum() + light
 
-    def _score(self, span: Span, ivar: Float[Tensor, "object channel pixel"]) -> tuple[Tensor, Tensor]:
-        """χ², and over how many pixels, of each band of each image."""
+    def _score(self, span: Span, ivar: Float[Tensor, "object channel pixel"]) -> tuple[Tensor, Tensor, Tensor]:
+        """χ², over how many pixels, and how far the light is astray, of each band of each image."""
         seen, side = span.there(), isqrt(span.values.shape[-1])
         rows = seen.any(1)
         flux, ivar = (t[rows].unflatten(2, (side, side)).float() for t in (span.values, ivar))
-        said = self.drawn(self._quantizer(self.latent(flux, seen[rows])))
-        return (ivar * (flux - said).square()).sum((2, 3)).flatten(), (ivar > 0).sum((2, 3)).flatten()
+        limits = flux.new_tensor([one * row.unit_nmgy for row in self.config.rows for one in row.clip])[:, None, None]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.drawing_alone):
+            vectors = self._quantizer(self.latent(flux.clamp(-limits, limits), seen[rows]))
+        off = self.drawn(vectors) - flux
+        astray = self._astray(off, flux, ivar) if self.config.photometric else flux.new_zeros(flux.shape[:2])
+        return (ivar * off.square()).sum((2, 3)).flatten(), (ivar > 0).sum((2, 3)).flatten(), astray.flatten()
+
+    @staticmethod
+    def _astray(off: Tensor, flux: Tensor, ivar: Tensor) -> Float[Tensor, "object channel"]:
+        """Σ of how far the light is off, in units of its error, of places of three sizes: squares of 4 and of 16 px,
+        each half over the next, that count half, and the circle of 8 px about the middle. An error is the pixels'
+        noise and TOLD of the light; √(1 + χ²) − 1 grows as |χ|, so that it is medians that come right.
+        """
+        seen = (ivar > 0).to(flux.dtype)
+        noise = torch.where(ivar > 0, 1 / ivar.clamp(min=torch.finfo(ivar.dtype).tiny), 0)
+
+        def far(off: Tensor, noise: Tensor, flux: Tensor) -> Tensor:
+            error2 = noise + (TOLD * flux).square()
+            chi2 = off.square() / error2.clamp(min=torch.finfo(error2.dtype).tiny)
+            return ((1 + chi2).sqrt() - 1).mean((2, 3))
+
+        planes = off * seen, noise, flux * seen
+        squares = [far(*(F.avg_pool2d(t, k, k // 2) * k * k for t in planes)) for k in SQUARES_PX]
+        y, x = (torch.arange(n, device=flux.device) - (n - 1) / 2 for n in flux.shape[-2:])
+        inside = (torch.hypot(y[:, None], x) < CIRCLE_PX).to(flux.dtype)
+        return 0.5 * sum(squares) + far(*((t * inside).sum((2, 3), keepdim=True) for t in planes))
 
     # --- ends ----------------------------------------------------------------------------------------------------
 

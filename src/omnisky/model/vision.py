@@ -77,8 +77,8 @@ class Stem(nn.Module):
 
     A ViT learns faster so (Xiao et al. 2021, arXiv:2106.14881). The strides are the factors of the patch's side, 2
     before 3, one a convolution; any more convolutions have stride 1. They are 3 × 3, or as wide as their stride if
-    that is more, and padded so that no pixel is skipped, at the image's edges neither. A state sees a little of its
-    neighbours. Raises BadValue.
+    that is more, so that no pixel is skipped but, by odd strides, those of the image's lower and right edge (4 px of
+    patches of 12). A state sees a little of its neighbours. Raises BadValue.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -91,7 +91,7 @@ class Stem(nn.Module):
         strides += (1,) * (len(config.stem) - len(strides))
         widths = (config.bands, *config.stem)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, size, stride=stride, padding=(size - stride + 1) // 2)
+            nn.Conv2d(a, b, size, stride=stride, padding=size // 2)
             for (a, b), stride, size in zip(pairwise(widths), strides, (max(3, s) for s in strides), strict=True)
         )
         self.out = nn.Linear(config.stem[-1], config.core.width)

@@ -9,6 +9,7 @@ from omnisky.codec.field import FieldCodecConfig, FieldRows
 from omnisky.codec.image import ImageCodecConfig, Planes
 from omnisky.codec.light_curve import CurveRows, LightCurveCodecConfig
 from omnisky.codec.spectrum import GridRows, SpectrumCodecConfig
+from omnisky.codec.tokens import Codec
 from omnisky.train.config import Run
 from omnisky.train.optim import AdamW
 
@@ -21,10 +22,7 @@ def codec_image() -> Run:
     return Run(
         name="codec-image",
         model=config,
-        codecs=(
-            Planes(config=config),
-            Planes(config=config, survey="hsc", part="image_hsc", name="planes_hsc"),
-        ),
+        codecs=_planes(Planes(config=config)),
         steps=400_000,
         batch=256,
         accumulate=32,
@@ -49,10 +47,7 @@ def codec_image_mini(cut: int | None = 48) -> Run:
     return Run(
         name="codec-image-mini",
         model=IMAGE_MINI,
-        codecs=(
-            Planes(config=IMAGE_MINI, floor=0.02, cut=cut),
-            Planes(config=IMAGE_MINI, floor=0.02, cut=cut, survey="hsc", part="image_hsc", name="planes_hsc"),
-        ),
+        codecs=_planes(Planes(config=IMAGE_MINI, floor=0.02, cut=cut)),
         steps=4500,
         batch=8,
         optim=AdamW(peak=1.5e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
@@ -61,11 +56,33 @@ def codec_image_mini(cut: int | None = 48) -> Run:
     )
 
 
+def _planes(legacy: Planes) -> tuple[Codec, ...]:
+    """And HSC's."""
+    return legacy, replace(legacy, survey="hsc", part="image_hsc", name="planes_hsc")
+
+
 def codec_image_mini_whole() -> Run:
     """The end of a run of `codec-image-mini`, on whole images: start it --from that one."""
     run = codec_image_mini(cut=None)
     return replace(
         run, name="codec-image-mini-whole", steps=800, batch=4, optim=replace(run.optim, peak=5e-4, warmup=20)
+    )
+
+
+def codec_image_mini_light() -> Run:
+    """After `codec-image-mini-whole`, what draws pixels alone: start it --from that one. Ids stay as they are.
+
+    Light of bright objects comes back, that of clipped pixels too. Skies with many of them teach it best.
+    """
+    model = replace(IMAGE_MINI, drawing_alone=True, photometric=True)
+    run = codec_image_mini_whole()
+    return replace(
+        run,
+        name="codec-image-mini-light",
+        model=model,
+        codecs=_planes(Planes(config=model, floor=0.02, whole=True)),
+        batch=8,
+        optim=replace(run.optim, peak=8e-4, weight_decay=0.0),
     )
 
 
@@ -172,6 +189,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "codec-image": codec_image,
     "codec-image-mini": codec_image_mini,
     "codec-image-mini-whole": codec_image_mini_whole,
+    "codec-image-mini-light": codec_image_mini_light,
     "codec-spectrum": codec_spectrum,
     "codec-spectrum-mini": codec_spectrum_mini,
     "codec-field": codec_field,
