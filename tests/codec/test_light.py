@@ -9,7 +9,7 @@ import torch
 from skies import IMAGE, alive
 
 from omnisky.codec.image import LEGACY, ImageCodec, Planes
-from omnisky.codec.image_network import CIRCLE_PX, ImageNetwork
+from omnisky.codec.image_network import APERTURE_PX, ImageNetwork
 from omnisky.recipes import recipe
 from omnisky.train.loop import train
 
@@ -32,8 +32,8 @@ def test_the_decoder_learns_alone_and_ids_stay(tmp_path):
     first = begun()
     config = replace(IMAGE, drawing_alone=True, photometric=True)
     light = recipe("codec-image-mini-light")
-    assert light.model.drawing_alone and light.model.photometric and all(one.whole for one in light.codecs)
-    planes = Planes(config=config, whole=True)
+    assert light.model.drawing_alone and light.model.photometric and all(one.unclipped for one in light.codecs)
+    planes = Planes(config=config, unclipped=True)
     run = replace(light, model=config, codecs=(planes,), steps=8, batch=4, judge_every=100, workers=0)
     model = train(run, tmp_path, seen(), start=first)
     ids = [ImageCodec(network=one).encode(seen())["tok_image"].values for one in (first, model)]
@@ -55,14 +55,14 @@ def photometric(network: ImageNetwork) -> ImageNetwork:
 
 def test_what_is_clipped_is_read_clipped_and_judged_by_what_it_was():
     bright = seen(brighter=1e4)
-    whole, cut = (Planes(config=IMAGE, whole=flag).encode(bright)["planes"].values for flag in (True, False))
+    whole, cut = (Planes(config=IMAGE, unclipped=flag).encode(bright)["planes"].values for flag in (True, False))
     legacy = whole[:, -4:].unflatten(2, (96, 96))
     assert (legacy.abs() > CLIP).any(), "nothing is clipped: this test would see nothing"
     assert torch.equal(legacy.clamp(-CLIP, CLIP), cut[:, -4:].unflatten(2, (96, 96)))
     network, read = begun(), []
     network.latent, latent = lambda flux, there: read.append(flux) or latent(flux, there), network.latent
     with torch.no_grad():
-        losses = [float(network.loss(Planes(config=IMAGE, whole=flag).encode(bright))) for flag in (True, False)]
+        losses = [float(network.loss(Planes(config=IMAGE, unclipped=flag).encode(bright))) for flag in (True, False)]
     assert torch.equal(*read) and losses[0] != losses[1]
 
 
@@ -77,7 +77,7 @@ def test_light_is_astray_by_its_share(share, circle):
     far = ImageNetwork._astray(share * flux, flux, torch.full_like(flux, 1e6))
     sees = [sum(bool(flux[0, 0, i : i + k, j : j + k].any()) for i in at for j in at) / len(at) ** 2
             for k in (4, 16) for at in [range(0, 97 - k, k // 2)]]  # fmt: skip
-    assert CIRCLE_PX > 3 and float(far) == pytest.approx(circle * (1 + 0.5 * sum(sees)), rel=1e-3, abs=1e-6)
+    assert APERTURE_PX > 3 and float(far) == pytest.approx(circle * (1 + 0.5 * sum(sees)), rel=1e-3, abs=1e-6)
 
 
 def test_noise_alone_is_no_light_astray():

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from omnisky.codec.image_network import APERTURE_PX as APERTURE_PX
 from omnisky.codec.image_network import HSC as HSC
 from omnisky.codec.image_network import LEGACY as LEGACY
 from omnisky.codec.image_network import BandRow as BandRow
@@ -133,7 +134,7 @@ class Planes:
     cut: int | None = None
     """px of the middle that is learnt from, a multiple of the network's halvings; None: all that it reads. Most of an
     image is sky"""
-    whole: bool = field(default=False, metadata=LATER)
+    unclipped: bool = field(default=False, metadata=LATER)
     """pixels as they are: what the codec reads clipped, it may still tell from what is around it"""
     promised_error: ClassVar[str] = "none in the middle that is cut out, but for what is clipped"
 
@@ -146,7 +147,7 @@ class Planes:
         image: Image = seen[self.part]
         if image.ivar is None:
             raise BadValue("images without ivar", want="ivar, which the loss weighs pixels by")
-        laid = laid_out(image, self.config.row(self.survey), self._size, clipped=not self.whole)
+        laid = laid_out(image, self.config.row(self.survey), self._size, clipped=not self.unclipped)
         channels = torch.arange(laid.flux.shape[1]).expand(laid.seen.shape)
         known = laid.ivar / (1 + laid.ivar * (self.floor * laid.flux).square())
         flux, ivar = (Span(t.flatten(2), channels, laid.seen) for t in (laid.flux, known))
@@ -191,8 +192,7 @@ def laid_out(image: Image, row: BandRow, config: ImageCodecConfig, clipped: bool
             saw=f"bands {' '.join(names)}",
             hint="mark them `good=` False (they are then read as 0), or the whole band NaN where there is none",
         )
-    limits = torch.tensor([row.clip[row.bands.index(_own(band, row))] for band in image.bands]) * row.unit_nmgy
-    limit = limits[:, None, None]
+    limit = row.clip_nmgy[[row.bands.index(_own(band, row)) for band in image.bands]][:, None, None]
     own = torch.from_numpy(np.where(finite & had[:, :, None, None], flux, 0))
     own = own.clamp(-limit, limit) if clipped else own
     told = np.zeros_like(flux) if image.ivar is None else np.nan_to_num(_middle(image.ivar, config.side), posinf=0)

@@ -47,6 +47,11 @@ class BandRow:
         return 10 ** ((22.5 - self.zero_point_mag) / 2.5)
 
     @property
+    def clip_nmgy(self) -> Float[Tensor, " band"]:
+        """± the largest flux of a pixel that is read."""
+        return torch.tensor(self.clip) * self.unit_nmgy
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """AION-1's names of the bands."""
         return tuple(f"{self.prefix}-{band.upper()}" for band in self.bands)
@@ -152,8 +157,10 @@ class ImageCodecConfig:
 
 TOLD = 0.02
 """share of its light that a place's is known to at best"""
-SQUARES_PX, CIRCLE_PX = (4, 16), 8.0
-"""places whose light counts"""
+SQUARES_PX = (4, 16)
+"""sides of squares whose light counts"""
+APERTURE_PX = 8.0
+"""radius of the circle about the middle whose light counts, and is compared"""
 AT_ONCE = 2
 """images that a CPU encodes together until they are at their smallest: more take more memory"""
 
@@ -247,7 +254,7 @@ class ImageNetwork(nn.Module):
         if not bool(count.any()):
             raise BadValue("nothing to learn from", saw=tuple(tokens), want="the span of a `Planes`, with ivar")
         told = count > 0
-        light = astray[told].mean() if self.config.photometric else 0.0
+        light = astray[told].mean()
         if self.config.profiled:
             return 0.5 * torch.log1p(chi2[told] / count[told]).mean() + light
         return 0.5 * chi2.sum() / count.sum() + light
@@ -257,7 +264,8 @@ class ImageNetwork(nn.Module):
         seen, side = span.there(), isqrt(span.values.shape[-1])
         rows = seen.any(1)
         flux, ivar = (t[rows].unflatten(2, (side, side)).float() for t in (span.values, ivar))
-        limits = flux.new_tensor([one * row.unit_nmgy for row in self.config.rows for one in row.clip])[:, None, None]
+        limits = torch.cat([row.clip_nmgy for row in self.config.rows]).to(flux)[:, None, None]
+        # without gradients where none is wanted: so its ids are those that `ids` gives
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.drawing_alone):
             vectors = self._quantizer(self.latent(flux.clamp(-limits, limits), seen[rows]))
         off = self.drawn(vectors) - flux
@@ -267,7 +275,7 @@ class ImageNetwork(nn.Module):
     @staticmethod
     def _astray(off: Tensor, flux: Tensor, ivar: Tensor) -> Float[Tensor, "object channel"]:
         """Σ of how far the light is off, in units of its error, of places of three sizes: squares of 4 and of 16 px,
-        each half over the next, that count half, and the circle of 8 px about the middle. An error is the pixels'
+        each half over the next, that count half, and the circle about the middle. An error is the pixels'
         noise and TOLD of the light; √(1 + χ²) − 1 grows as |χ|, so that it is medians that come right.
         """
         seen = (ivar > 0).to(flux.dtype)
@@ -281,7 +289,7 @@ class ImageNetwork(nn.Module):
         planes = off * seen, noise, flux * seen
         squares = [far(*(F.avg_pool2d(t, k, k // 2) * k * k for t in planes)) for k in SQUARES_PX]
         y, x = (torch.arange(n, device=flux.device) - (n - 1) / 2 for n in flux.shape[-2:])
-        inside = (torch.hypot(y[:, None], x) < CIRCLE_PX).to(flux.dtype)
+        inside = (torch.hypot(y[:, None], x) < APERTURE_PX).to(flux.dtype)
         return 0.5 * sum(squares) + far(*((t * inside).sum((2, 3), keepdim=True) for t in planes))
 
     # --- ends ----------------------------------------------------------------------------------------------------

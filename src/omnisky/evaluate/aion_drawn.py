@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 
 from omnisky.adapt.score import Score, bootstrap
-from omnisky.codec.image import centred
+from omnisky.codec.image import APERTURE_PX, centred
 from omnisky.codec.spectrum import SpectrumCodec
 from omnisky.codec.token_shards import IdTokens
 from omnisky.codec.tokens import Codec, Span, Tokens, encode_all
@@ -31,7 +31,6 @@ BRIGHT_EW_AA = 20.0
 """rest-frame equivalent width of Hα, from which on a galaxy counts as a bright emission-line galaxy"""
 SEARCHED_AA = 400.0
 """to either side of where the line belongs, that its peak is looked for in"""
-APERTURE_PX = 8.0
 BIN_PX = 32
 """pixels of DESI in a latent pixel"""
 SHOWN = 4

@@ -19,7 +19,7 @@ from torch import nn
 
 from omnisky.adapt.score import Score, bootstrap
 from omnisky.codec.field import FieldCodec, FieldNetwork, field_of
-from omnisky.codec.image import ImageCodec, ImageNetwork, centred
+from omnisky.codec.image import APERTURE_PX, ImageCodec, ImageNetwork, centred
 from omnisky.codec.light_curve import FIRST, LightCurveCodec, LightCurveNetwork
 from omnisky.codec.quantize import Usage, usage
 from omnisky.codec.spectrum import NAMES, SpectrumCodec, SpectrumNetwork
@@ -36,8 +36,6 @@ Learned = ImageCodec | SpectrumCodec | FieldCodec | LightCurveCodec
 
 HELD_OUT = 0.1
 """share of the objects that are looked at, by `observe.sky.held_out`: what the recipes leave out"""
-APERTURE_PX = 8.0
-"""radius of the circle whose flux is compared"""
 SHOWN = 6
 """objects in a figure"""
 LEAST_PER_BIN = 8

@@ -36,6 +36,7 @@ IMAGE_MINI = ImageCodecConfig(
     hidden_dims=128, num_consecutive=1, multisurvey_projection_dims=24, gate=-2.0, profiled=True
 )
 """2.0M parameters; as many tokens and codes as published"""
+PLANES_MINI = Planes(config=IMAGE_MINI, floor=0.02)
 
 
 def codec_image_mini(cut: int | None = 48) -> Run:
@@ -47,7 +48,7 @@ def codec_image_mini(cut: int | None = 48) -> Run:
     return Run(
         name="codec-image-mini",
         model=IMAGE_MINI,
-        codecs=_planes(Planes(config=IMAGE_MINI, floor=0.02, cut=cut)),
+        codecs=_planes(replace(PLANES_MINI, cut=cut)),
         steps=4500,
         batch=8,
         optim=AdamW(peak=1.5e-3, warmup=100, floor=0.01, weight_decay=0.01, betas=(0.9, 0.99)),
@@ -80,7 +81,7 @@ def codec_image_mini_light() -> Run:
         run,
         name="codec-image-mini-light",
         model=model,
-        codecs=_planes(Planes(config=model, floor=0.02, whole=True)),
+        codecs=_planes(replace(PLANES_MINI, config=model, unclipped=True)),
         batch=8,
         optim=replace(run.optim, peak=8e-4, weight_decay=0.0),
     )
